@@ -1,0 +1,154 @@
+import type { RuntimeSelection } from "./catalog/mod.ts";
+import type { PullProgress } from "./image/mod.ts";
+
+/**
+ * The container engine as the agent sees it: one container per workload, driven through containerd and CNI.
+ * Every method throws {@linkcode RuntimeError}. The containerd records and labels are the durable store; an
+ * engine holds no state that a restart could lose.
+ */
+export interface ContainerEngine extends AsyncDisposable {
+  /**
+   * Creates and starts a container: image, snapshot, netns, CNI, container, task, in this order. A failure at
+   * any step undoes the earlier ones in reverse. The image is pulled when it is not present.
+   */
+  create(spec: ContainerSpec, options?: CreateOptions): Promise<ContainerInfo>;
+  /**
+   * Starts a container whose task is gone or stopped again under the same id, on a fresh writable layer, with
+   * `labels` merged into its labels first. Log file and network identity survive where they can.
+   */
+  restart(id: string, options?: CreateOptions & { labels?: Record<string, string> }): Promise<ContainerInfo>;
+  /**
+   * Stops the container (its stop signal, after `graceMs` SIGKILL) and removes every trace of it but its log,
+   * which goes too. Idempotent; works at every half-made state, also when there is no task or no record.
+   */
+  remove(id: string, options?: { graceMs?: number; signal?: AbortSignal }): Promise<void>;
+  list(): Promise<ContainerInfo[]>;
+  /** Throws `not-found`. */
+  get(id: string): Promise<ContainerInfo>;
+  /** The OCI runtime spec as stored in containerd. Throws `not-found`. */
+  spec(id: string): Promise<Record<string, unknown>>;
+  setLabels(id: string, labels: Record<string, string>): Promise<void>;
+  /** Raw log bytes, whole lines except at the very end; ends at the end of the log, or with `signal` on follow. */
+  logs(id: string, options?: LogOptions): AsyncIterable<Uint8Array>;
+  exec(id: string, options: ExecOptions): Promise<ProcessSession>;
+  attach(id: string, options: AttachOptions): Promise<ProcessSession>;
+  /**
+   * What happens to containers, from containerd's events. Yields `resync` first and whenever events may have been
+   * missed (containerd restarted): the consumer compares `list()` with what it believes. Ends with `signal`.
+   */
+  watch(signal: AbortSignal): AsyncIterable<ContainerEvent>;
+  /** Removes leases, netns, veths, snapshots, rules and logs whose container is gone. Safe at any moment. */
+  collectGarbage(): Promise<GarbageReport>;
+  /** Whether containerd answers, and its version. Throws `unavailable`. */
+  health(): Promise<{ version: string; socket: string; isPrivate: boolean }>;
+}
+
+export interface ContainerSpec {
+  id: string;
+  image: string;
+  /** Thousandths of a CPU. */
+  milliCpus: number;
+  memoryBytes: number;
+  pidsLimit: number;
+  /** `KEY=value`, over the image's own. */
+  env: readonly string[];
+  /** Replaces the image's Cmd; empty keeps it. */
+  args: readonly string[];
+  tty: boolean;
+  /** Keep stdin open for attach. */
+  stdin: boolean;
+  hostname: string;
+  runtime: RuntimeSelection;
+  /** The engine adds its own under the prefix `hypercore.engine/`. */
+  labels: Record<string, string>;
+}
+
+export interface CreateOptions {
+  signal?: AbortSignal;
+  onPull?: (progress: PullProgress) => void;
+  /** "unpacking", "network", "starting". */
+  onStep?: (step: string) => void;
+}
+
+export type ContainerStatus = "created" | "running" | "paused" | "stopped" | "no-task";
+
+export interface ContainerInfo {
+  id: string;
+  image: string;
+  imageDigest: string;
+  runtime: string;
+  labels: Record<string, string>;
+  status: ContainerStatus;
+  /** Zero when there is no task. */
+  pid: number;
+  /** Of a stopped task. */
+  exitCode?: number;
+  exitedAtMs?: number;
+  /** IPv4 address inside the guest subnet; absent while it has no network. */
+  address?: string;
+  createdAtMs: number;
+  tty: boolean;
+  logPath: string;
+}
+
+export type ContainerEvent =
+  | { type: "resync" }
+  /** The init process ended. */
+  | { type: "exit"; id: string; pid: number; exitCode: number; atMs: number }
+  | { type: "oom"; id: string };
+
+export interface LogOptions {
+  follow?: boolean;
+  /** Only the last lines. */
+  tail?: number;
+  signal?: AbortSignal;
+}
+
+export interface WindowSize {
+  columns: number;
+  rows: number;
+}
+
+export interface ExecOptions {
+  args: readonly string[];
+  env?: readonly string[];
+  workingDirectory?: string;
+  /** `user[:group]` by name or number. */
+  user?: string;
+  tty?: boolean;
+  stdin?: boolean;
+  window?: WindowSize;
+  signal?: AbortSignal;
+}
+
+export interface AttachOptions {
+  stdin?: boolean;
+  window?: WindowSize;
+  /** Replay this many last lines first. */
+  tail?: number;
+  signal?: AbortSignal;
+}
+
+/** A process whose streams are connected: an exec'd one, or a container's init. Dispose detaches (exec: kills). */
+export interface ProcessSession extends AsyncDisposable {
+  readonly pid: number;
+  readonly tty: boolean;
+  /** Output in arrival order; with a terminal, and for attach, everything is `stdout`. Ends when the process does. */
+  readonly output: AsyncIterable<{ stream: "stdout" | "stderr"; data: Uint8Array }>;
+  /** Throws `precondition` when stdin is not open. Waits while the process does not read. */
+  write(data: Uint8Array): Promise<void>;
+  closeStdin(): Promise<void>;
+  resize(window: WindowSize): Promise<void>;
+  kill(signal: number): Promise<void>;
+  /** Resolves when the process has ended. */
+  readonly exitCode: Promise<number>;
+}
+
+export interface GarbageReport {
+  netns: number;
+  addresses: number;
+  veths: number;
+  rules: number;
+  snapshots: number;
+  logs: number;
+}

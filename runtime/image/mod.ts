@@ -1,0 +1,21 @@
+/** How far one blob of a pull is. */
+export interface PullProgress {
+  digest: string;
+  status: "waiting" | "downloading" | "downloaded" | "unpacking" | "done" | "exists";
+  bytes: number;
+  totalBytes: number;
+  bytesPerSecond: number;
+}
+
+/** An image in containerd's store. */
+export interface Image {
+  /** Canonical name, e.g. `docker.io/library/nginx:1`. */
+  name: string;
+  /** Digest of what the name points at (index or manifest). */
+  digest: string;
+  /** Compressed bytes of all blobs of the platform's manifest. */
+  sizeBytes: number;
+  createdAtMs: number;
+  /** `linux/amd64`. */
+  platform: string;
+}
