@@ -1,0 +1,52 @@
+/** Where something listens or is reached. IPv6 hosts carry no brackets. */
+export interface HostPort {
+  host: string;
+  port: number;
+}
+
+/** Everything one agent is told, already parsed and checked (the CLI does that; see cli/commands/agent.ts). */
+export interface AgentConfig {
+  nodeName: string;
+  dataDir: string;
+  stateDir: string;
+  /** containerd is expected here; when nothing answers, the agent starts one of its own. */
+  containerdSocket: string;
+  containerdNamespace: string;
+  /** Connect, gRPC and gRPC-Web. */
+  grpcBindAddr: HostPort;
+  /** Plain HTTP API of the original, health and metrics. */
+  httpBindAddr: HostPort;
+  /** Certificate for both APIs; required off loopback unless `insecure`. */
+  apiTls?: TlsFiles;
+  /** Workloads answer at `<id>.<baseUrl>`. */
+  baseUrl: string;
+  /** Certificate of the workload proxy; absent means plain HTTP. */
+  proxyTls?: TlsFiles;
+  /** Addresses the proxy binds its host ports on. */
+  proxyBindHosts: readonly string[];
+  /** Proxy threads; 0 means one per CPU. */
+  proxyWorkers: number;
+  /** No token on the API, no key on gossip. */
+  insecure: boolean;
+  /** API bearer token; absent means the one in the data dir, made at first start. */
+  token?: string;
+  cniPath: readonly string[];
+  /** Guest subnet, IPv4 CIDR. */
+  subnet: string;
+  /** Registry host to the base URLs tried first. */
+  registryMirrors: Readonly<Record<string, readonly string[]>>;
+  /** Registry hosts reached by plain HTTP besides loopback. */
+  insecureRegistries: readonly string[];
+  /** Upper bound of the vCPUs handed out; absent means max(CPUs, 225). */
+  vcpuLimit?: number;
+  /** Size at which a workload's log is rotated, in bytes, and how many rotated files stay. */
+  logMaxBytes: number;
+  logMaxFiles: number;
+  logLevel: "debug" | "info" | "warn" | "error";
+  logFormat: "text" | "json";
+}
+
+export interface TlsFiles {
+  certFile: string;
+  keyFile: string;
+}

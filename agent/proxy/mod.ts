@@ -1,0 +1,46 @@
+/** One way from a host port and a Host header to a container. */
+export interface Route {
+  /** Workload id: the first label of the Host header. */
+  id: string;
+  /** Other first labels that lead here: the workload's name. */
+  aliases: readonly string[];
+  hostPort: number;
+  upstream: Upstream;
+}
+
+export type Upstream = { kind: "tcp"; hostname: string; port: number };
+
+/** A host port the proxy could not open. */
+export interface PortFailure {
+  hostPort: number;
+  reason: string;
+}
+
+/**
+ * The data plane as the agent sees it. It knows routes; it knows nothing of gossip or containerd.
+ */
+export interface Proxy extends AsyncDisposable {
+  /**
+   * Replaces the whole route table. Resolves when every worker serves the new table and every listener that is
+   * needed is open and every other one closed (connections in flight finish). Failures leave the other ports alone.
+   */
+  apply(routes: readonly Route[]): Promise<PortFailure[]>;
+  /**
+   * Opens the listener of a host port ahead of its first route, so that a taken port is known before anything is
+   * created. Throws an Error that names port and reason. The reservation lasts until released or until `apply` has a
+   * route on that port.
+   */
+  reserve(hostPort: number): Promise<{ release(): Promise<void> }>;
+  /** Sums over all workers since start. */
+  stats(): Promise<ProxyStats>;
+}
+
+export interface ProxyStats {
+  /** By status class "1xx" … "5xx". */
+  requests: Record<string, number>;
+  bytesIn: number;
+  bytesOut: number;
+  openConnections: number;
+  /** Cumulative histogram of request duration: upper bounds in seconds and counts, plus sum. */
+  duration: { bounds: readonly number[]; counts: number[]; sumSeconds: number };
+}
