@@ -55,7 +55,7 @@ const NOUNS: Record<string, string> = {
   Containers: "container",
   Content: "content",
   Diff: "layer",
-  Events: "events",
+  Events: "to events",
   Images: "image",
   Introspection: "of containerd",
   Leases: "lease",
