@@ -1,0 +1,9 @@
+/** The networks of the guests: netns, CNI chain, isolation from the host and from each other. */
+export {
+  type GuestNetwork,
+  GuestNetworks,
+  type GuestNetworksOptions,
+  type Network,
+  type NetworkGarbage,
+} from "./network.ts";
+export { parseSubnet, type Subnet } from "./subnet.ts";
