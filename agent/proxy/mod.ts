@@ -1,3 +1,27 @@
+import type { Log } from "../../runtime/log.ts";
+import type { ProxyLimits } from "./limits.ts";
+
+export { openProxy } from "./supervisor.ts";
+export { DEFAULT_LIMITS, type ProxyLimits } from "./limits.ts";
+
+/** How {@linkcode openProxy} serves. */
+export interface ProxyOptions {
+  /** Addresses every host port is opened on; `::` takes IPv4 as well. */
+  bindHosts: readonly string[];
+  /** Threads; 0 means one per CPU. */
+  workers: number;
+  /** Serves HTTPS on every host port; changed files are taken up while running. Absent means plain HTTP. */
+  tls?: { certFile: string; keyFile: string };
+  /** Only `<id>.<baseDomain>` is served; absent means that any domain will do. */
+  baseDomain?: string;
+  limits?: Partial<ProxyLimits>;
+  log: Log;
+  /** How often the certificate files are looked at. */
+  tlsPollMs?: number;
+  /** Starts a worker thread; only tests give another. */
+  createWorker?: () => Worker;
+}
+
 /** One way from a host port and a Host header to a container. */
 export interface Route {
   /** Workload id: the first label of the Host header. */
@@ -41,6 +65,9 @@ export interface ProxyStats {
   bytesIn: number;
   bytesOut: number;
   openConnections: number;
-  /** Cumulative histogram of request duration: upper bounds in seconds and counts, plus sum. */
-  duration: { bounds: readonly number[]; counts: number[]; sumSeconds: number };
+  /**
+   * Cumulative histogram of request duration: upper bounds in seconds, counts, then the count of all (also of those
+   * above the last bound) and the sum.
+   */
+  duration: { bounds: readonly number[]; counts: number[]; count: number; sumSeconds: number };
 }

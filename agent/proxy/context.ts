@@ -1,0 +1,25 @@
+import type { BufferPool } from "./buffers.ts";
+import type { Counters } from "./counters.ts";
+import type { Deadlines } from "./deadlines.ts";
+import type { ProxyLimits } from "./limits.ts";
+import type { RouteTable } from "./route_table.ts";
+import type { UpstreamPool } from "./upstream_pool.ts";
+
+/** What all connections of one worker share. */
+export interface WorkerContext {
+  readonly limits: ProxyLimits;
+  readonly buffers: BufferPool;
+  readonly deadlines: Deadlines;
+  readonly counters: Counters;
+  readonly upstreams: UpstreamPool;
+  /** Replaced by `apply`. */
+  routes: RouteTable;
+  readonly now: () => number;
+}
+
+/** One accepted client connection, as its front serves it. */
+export interface ClientInfo {
+  readonly address: string;
+  readonly hostPort: number;
+  readonly secure: boolean;
+}

@@ -1,0 +1,31 @@
+import { STATUS_CODES } from "node:http";
+
+/** Body and type of an answer the proxy gives by itself. */
+export interface ErrorPage {
+  contentType: string;
+  body: string;
+}
+
+/** Renders a status and its reason as HTML for browsers, as JSON for everyone else. `reason` is our own text. */
+export function errorPage(status: number, reason: string, accept: string): ErrorPage {
+  const title = STATUS_CODES[status] ?? "Error";
+  if (!/\btext\/html\b/i.test(accept)) {
+    return { contentType: "application/json", body: JSON.stringify({ error: reason, status, title }) + "\n" };
+  }
+  const text = escapeHtml(`${status} ${title}`);
+  return {
+    contentType: "text/html; charset=utf-8",
+    body: `<!doctype html><html lang="en"><title>${text}</title><h1>${text}</h1><p>${
+      escapeHtml(reason)
+    }</p></html>\n`,
+  };
+}
+
+/** The phrase of a status line. */
+export function reasonPhrase(status: number): string {
+  return STATUS_CODES[status] ?? "Unknown";
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+}

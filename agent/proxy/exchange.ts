@@ -1,0 +1,192 @@
+import type { Framing } from "./content.ts";
+import type { WorkerContext } from "./context.ts";
+import type { ResponseHead } from "./http1/head.ts";
+import { HttpError } from "./http_error.ts";
+import type { Upstream } from "./mod.ts";
+import { ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
+import type { UpstreamConnection } from "./upstream_pool.ts";
+
+export interface ExchangeOptions {
+  context: WorkerContext;
+  upstream: Upstream;
+  /** Head to send; must stay as it is until `respond` resolves. */
+  requestHead: Uint8Array;
+  isHead: boolean;
+  /** May be sent once more when a kept connection turns out to be stale: safe, and without a body. */
+  canRetry: boolean;
+  /** The exchange may turn the connection into a tunnel, so it gets a fresh one. */
+  upgrade: boolean;
+  /** Moves the request body, if there is one. What it throws is the client's fault unless the sink failed. */
+  sendBody?: (sink: ContentSink) => Promise<void>;
+  /** Passes an interim response (1xx) on; its fields stand in `buffer`. */
+  onInterim(response: ResponseHead, buffer: Uint8Array): Promise<void>;
+  /** Whose deadline is moved while the upstream is awaited. */
+  owner: { deadlineMs: number };
+  /** Filled in with the response. */
+  response: ResponseHead;
+}
+
+/** One request to an upstream and the head of its response, over a kept or a new connection. */
+export class Exchange {
+  connection?: UpstreamConnection;
+  /** The request has been read from the client and written to the upstream, all of it. */
+  sent = false;
+  /** Resolves when the request is sent or has failed. Never rejects. */
+  sending: Promise<void> = Promise.resolve();
+  #clientFault?: unknown;
+  #timedOut = false;
+  #clientEnded = false;
+  #aborted = false;
+  #connecting?: AbortController;
+
+  constructor(private readonly options: ExchangeOptions) {}
+
+  /**
+   * Sends the request and waits for the final response head, which then stands in `connection.source` up to the offset
+   * returned. Throws {@linkcode HttpError} with the status to answer, or what `sendBody` threw.
+   */
+  async respond(): Promise<number> {
+    const { context, upstream, upgrade, canRetry } = this.options;
+    for (;;) {
+      this.#throwIfAborted();
+      const kept = upgrade ? undefined : context.upstreams.takeIdle(upstream);
+      const connection = kept ?? await this.#connect();
+      this.connection = connection;
+      if (this.#clientEnded) this.#closeWrite();
+      this.sending = this.#send(connection);
+      this.#touchResponse();
+      try {
+        return await this.#responseHead(connection);
+      } catch (error) {
+        const isStale = connection.reused && connection.source.buffered === 0 &&
+          !(error instanceof HttpError);
+        connection.close();
+        if (this.#clientFault !== undefined) throw this.#clientFault;
+        this.#throwIfAborted();
+        if (this.#timedOut) {
+          throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), { cause: error });
+        }
+        if (isStale && canRetry) continue;
+        if (error instanceof HttpError && error.status === 502) throw error;
+        throw new HttpError(502, "the workload closed the connection before it answered", { cause: error });
+      }
+    }
+  }
+
+  /** How the response's end is found; the head must have been parsed. */
+  framing(): Framing {
+    const { response, isHead } = this.options;
+    if (isHead || response.status === 204 || response.status === 304) return { kind: "none" };
+    if (response.chunked) return { kind: "chunked" };
+    if (response.contentLength >= 0) return { kind: "length", bytes: response.contentLength };
+    return { kind: "until-close" };
+  }
+
+  /** After the whole response: keeps the upstream connection for others if both sides are through with it. */
+  finish(): void {
+    const { response } = this.options;
+    const isReusable = this.sent && !this.#clientEnded && response.minor === 1 && !response.close &&
+      this.framing().kind !== "until-close" && response.status !== 101;
+    if (isReusable) this.connection?.release();
+    else this.connection?.close();
+  }
+
+  /** The client has closed its sending half: so does its request upstream, which may still answer. */
+  clientEnded(): void {
+    if (this.#clientEnded) return;
+    this.#clientEnded = true;
+    if (this.connection && !this.connection.closed) this.#closeWrite();
+  }
+
+  /** The client is gone, or its connection is being closed. */
+  abort(): void {
+    this.#aborted = true;
+    this.#connecting?.abort();
+    this.connection?.close();
+  }
+
+  /** The owner's deadline has passed before the response head came. */
+  timeOut(): void {
+    this.#timedOut = true;
+    this.connection?.close();
+  }
+
+  /** The request's body is moving: starts the wait for the response anew. */
+  touch(): void {
+    this.#touchResponse();
+  }
+
+  async #connect(): Promise<UpstreamConnection> {
+    const { context, upstream, owner } = this.options;
+    owner.deadlineMs = Infinity; // connect() has its own
+    this.#connecting = new AbortController();
+    return await context.upstreams.connect(upstream, this.#connecting.signal);
+  }
+
+  #throwIfAborted(): void {
+    if (this.#aborted) throw new DOMException("The client is gone", "AbortError");
+  }
+
+  async #send(connection: UpstreamConnection): Promise<void> {
+    const { requestHead, sendBody, context } = this.options;
+    if (!sendBody) {
+      try {
+        await writeAll(connection.conn, requestHead);
+        this.sent = true;
+      } catch {
+        // The read of the response fails as well, or brings an answer given early; it decides.
+      }
+      return;
+    }
+    const sink = new ConnectionSink(connection.conn, context.buffers, requestHead.length);
+    try {
+      await sink.write(requestHead);
+      await sendBody(sink);
+      this.sent = true;
+    } catch (error) {
+      if (sink.failed) return; // as above
+      this.#clientFault = error;
+      connection.close();
+    } finally {
+      sink.release();
+    }
+  }
+
+  async #responseHead(connection: UpstreamConnection): Promise<number> {
+    const { context: { limits }, response, upgrade, onInterim } = this.options;
+    const { source } = connection;
+    for (let interim = 0;; interim++) {
+      let end: number;
+      try {
+        end = await source.head(limits.maxHeadBytes);
+      } catch (error) {
+        if (!(error instanceof HttpError)) throw error;
+        throw new HttpError(502, `the workload's response is malformed: ${error.message}`, { cause: error });
+      }
+      if (end < 0) throw new Error("end of stream before a response");
+      response.parse(source.buffer, source.start, end, limits.maxHeaders);
+      if (response.status === 101 && !upgrade) {
+        throw new HttpError(502, "the workload switched protocols unasked");
+      }
+      if (response.status >= 200 || response.status === 101) return end;
+      if (interim === limits.maxInterimResponses) throw new HttpError(502, "too many interim responses");
+      await onInterim(response, source.buffer);
+      source.start = end;
+      this.#touchResponse();
+    }
+  }
+
+  #touchResponse(): void {
+    const { context, owner } = this.options;
+    owner.deadlineMs = context.deadlines.nowMs + context.limits.responseTimeoutMs;
+  }
+
+  #timeoutReason(): string {
+    return this.sent ? "the workload did not answer in time" : "the request body did not arrive in time";
+  }
+
+  #closeWrite(): void {
+    // A failure means that the upstream is gone, which its read tells.
+    this.connection?.conn.closeWrite().catch(() => {});
+  }
+}

@@ -1,0 +1,426 @@
+import { type Authority, parseAuthority } from "./authority.ts";
+import { moveContent } from "./content.ts";
+import type { ClientInfo, WorkerContext } from "./context.ts";
+import type { Watched } from "./deadlines.ts";
+import { errorPage, reasonPhrase } from "./error_page.ts";
+import { Exchange } from "./exchange.ts";
+import { latin1, putText } from "./http1/bytes.ts";
+import { RequestHead, ResponseHead } from "./http1/head.ts";
+import { forwardingFields, REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
+import { HttpError } from "./http_error.ts";
+import type { Upstream } from "./mod.ts";
+import { ChunkingSink, closeQuietly, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
+import type { Source } from "./source.ts";
+import { tunnel } from "./tunnel.ts";
+
+const CONSUMED = -1;
+
+type Phase = "idle" | "head" | "exchange" | "body" | "linger";
+
+/**
+ * One HTTP/1.x client connection: requests one after the other, each relayed to its upstream as it streams. A read of the
+ * client is always in flight, so that one who leaves is noticed while his request is served.
+ */
+export class Http1Connection implements Watched {
+  deadlineMs = Infinity;
+  readonly #context: WorkerContext;
+  readonly #client: ClientInfo;
+  readonly #request = new RequestHead();
+  readonly #response = new ResponseHead();
+  #phase: Phase = "idle";
+  #exchange?: Exchange;
+  #served = 0;
+  #draining = false;
+  #expired = false;
+  /** Where the head in the buffer ends, until it is consumed. */
+  #requestEnd = CONSUMED;
+  #accept = "";
+  #closed = false;
+  /** Status sent for the request in hand; 0 while none is. */
+  #status = 0;
+  #startedMs = 0;
+  /** Of the last request, with what follows from it; mostly the next one has the same. */
+  #host = "";
+  #authority: Authority = { hostname: "", label: "" };
+  #forwarding = "";
+
+  constructor(
+    private readonly conn: Deno.Conn,
+    private readonly source: Source,
+    options: { context: WorkerContext; client: ClientInfo },
+  ) {
+    this.#context = options.context;
+    this.#client = options.client;
+  }
+
+  get isIdle(): boolean {
+    return this.#phase === "idle";
+  }
+
+  /** Serves until either side ends the connection. */
+  async run(): Promise<void> {
+    this.#context.deadlines.add(this);
+    try {
+      while (await this.#serveOne());
+    } finally {
+      this.close();
+    }
+  }
+
+  /** Ends the connection after the request in hand. */
+  drain(): void {
+    this.#draining = true;
+    if (this.isIdle) this.close();
+  }
+
+  /** Closes at once. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#context.deadlines.remove(this);
+    this.#exchange?.abort();
+    closeQuietly(this.conn);
+    this.source.release();
+  }
+
+  onDeadline(): void {
+    this.deadlineMs = Infinity;
+    if (this.#phase === "exchange") this.#exchange?.timeOut();
+    else if (this.#phase === "head") this.#expire();
+    else this.close();
+  }
+
+  /** Returns whether another request may follow. */
+  async #serveOne(): Promise<boolean> {
+    const { counters, now } = this.#context;
+    this.#status = 0;
+    this.#requestEnd = CONSUMED;
+    this.#accept = "";
+    try {
+      return await this.#relayOne();
+    } catch (error) {
+      if (this.#closed) return false;
+      // Too late for another answer, or nobody left to read it: cut, so that a body is seen not to be whole.
+      if (this.#status !== 0 || !(error instanceof HttpError)) return false;
+      if (this.#requestEnd !== CONSUMED) {
+        this.#accept = acceptField(this.source.buffer, this.#requestEnd, this.source.start);
+      }
+      return await this.#answer(error);
+    } finally {
+      this.#exchange = undefined;
+      if (this.#status !== 0) counters.observe(this.#status, now() - this.#startedMs);
+    }
+  }
+
+  async #relayOne(): Promise<boolean> {
+    const { limits, counters, buffers } = this.#context;
+    const { source } = this;
+    const request = this.#request;
+    const headEnd = await this.#readHead();
+    if (headEnd < 0 || this.#expired) return false;
+    request.parse(source.buffer, source.start, headEnd, limits);
+    const headBytes = headEnd - source.start;
+    counters.bytesIn += headBytes;
+    this.#requestEnd = headEnd;
+    const upstream = this.#route();
+    if (request.contentLength > limits.maxBodyBytes) throw new HttpError(413, "the body is too large");
+
+    const upgrade = request.upgrade && !request.hasBody && request.minor === 1;
+    const pooled = buffers.takeSmall();
+    const most = headBytes + this.#forwarding.length + REWRITE_SLACK_BYTES;
+    const out = most <= pooled.length ? pooled : new Uint8Array(most);
+    const length = rewriteRequest(out, source.buffer, request, { forwarding: this.#forwarding, upgrade });
+    source.start = headEnd;
+    this.#requestEnd = CONSUMED;
+    const { hasBody } = request;
+    this.#phase = "exchange";
+    const exchange = this.#exchange = new Exchange({
+      context: this.#context,
+      upstream,
+      requestHead: out.subarray(0, length),
+      isHead: request.isHead,
+      canRetry: request.isSafe && !hasBody,
+      upgrade,
+      sendBody: hasBody ? (sink) => this.#sendBody(sink) : undefined,
+      onInterim: (response, buffer) => this.#passInterim(response, buffer),
+      owner: this,
+      response: this.#response,
+    });
+    if (!hasBody) this.#watch();
+    try {
+      const responseEnd = await exchange.respond();
+      return await this.#relayResponse(exchange, responseEnd);
+    } catch (error) {
+      if (this.#status === 0) this.#accept = acceptField(out, length);
+      throw error;
+    } finally {
+      // While the head may still be being written its buffer must not be used again.
+      if (exchange.sent) buffers.give(pooled);
+    }
+  }
+
+  /** Offset behind a head, or -1 when the client has nothing more to ask. */
+  async #readHead(): Promise<number> {
+    const { limits, deadlines } = this.#context;
+    this.#phase = "idle";
+    if (this.#draining && this.source.buffered === 0) return -1;
+    this.deadlineMs = deadlines.nowMs +
+      (this.#served++ === 0 ? limits.headTimeoutMs : limits.keepAliveTimeoutMs);
+    if (this.source.buffered < 2 || this.source.buffer[this.source.start] === 13) await this.#skipEmptyLine();
+    return await this.source.head(limits.maxHeadBytes, () => {
+      this.#phase = "head";
+      this.#startedMs = this.#context.now();
+      this.deadlineMs = deadlines.nowMs + limits.headTimeoutMs;
+    });
+  }
+
+  /** One empty line before a request is tolerated (RFC 9112 §2.2). */
+  async #skipEmptyLine(): Promise<void> {
+    const { source } = this;
+    if (source.buffered === 0) await source.fill();
+    if (source.buffered === 1 && source.buffer[source.start] === 13) await source.fill();
+    if (
+      source.buffered >= 2 && source.buffer[source.start] === 13 && source.buffer[source.start + 1] === 10
+    ) {
+      source.start += 2;
+    }
+  }
+
+  /** The upstream for the request in hand. Throws {@linkcode HttpError}: 400, 404. */
+  #route(): Upstream {
+    const { buffer } = this.source;
+    const { hostStart, hostEnd } = this.#request;
+    if (!equalsText(buffer, hostStart, hostEnd, this.#host)) {
+      const host = latin1(buffer, hostStart, hostEnd);
+      this.#authority = parseAuthority(host);
+      this.#host = host;
+      const { address, secure, hostPort } = this.#client;
+      this.#forwarding = forwardingFields(
+        { clientAddress: address, scheme: secure ? "https" : "http", port: hostPort },
+        host,
+      );
+    }
+    if (this.#host === "") throw new HttpError(400, "empty Host");
+    const upstream = this.#context.routes.lookup(this.#client.hostPort, this.#authority);
+    if (!upstream) throw new HttpError(404, "no workload answers to this host name here");
+    return upstream;
+  }
+
+  async #sendBody(sink: ContentSink): Promise<void> {
+    const { limits, counters } = this.#context;
+    const request = this.#request;
+    await moveContent(
+      this.source,
+      request.chunked ? { kind: "chunked" } : { kind: "length", bytes: request.contentLength },
+      sink,
+      {
+        limits,
+        raw: true,
+        maxBytes: limits.maxBodyBytes,
+        onProgress: (bytes) => {
+          counters.bytesIn += bytes;
+          if (this.#phase === "exchange") this.#exchange?.touch();
+          else this.#touch();
+        },
+      },
+    );
+    this.#watch();
+  }
+
+  /** Reads ahead while the request is served: the next request, or that the client has ended or gone. */
+  #watch(): void {
+    this.source.fill().then(this.#onWatched, this.#onClientFailed);
+  }
+
+  readonly #onWatched = () => {
+    if (this.source.ended) this.#exchange?.clientEnded();
+  };
+
+  readonly #onClientFailed = () => this.close();
+
+  async #passInterim(response: ResponseHead, buffer: Uint8Array): Promise<void> {
+    if (this.#request.minor === 0) return;
+    const sink = new ConnectionSink(this.conn, this.#context.buffers, responseRoom(this.#exchange!));
+    try {
+      sink.filled = rewriteResponse(sink.buffer, buffer, response, { framing: "none", connection: "" });
+      this.#context.counters.bytesOut += sink.filled;
+      await sink.flush();
+    } finally {
+      sink.release();
+    }
+  }
+
+  /** Relays the response; returns whether the client connection can go on. */
+  async #relayResponse(exchange: Exchange, headEnd: number): Promise<boolean> {
+    const { limits, counters } = this.#context;
+    const { source } = exchange.connection!;
+    const response = this.#response, request = this.#request;
+    if (response.status === 101) return await this.#relayUpgrade(exchange, headEnd);
+    const framing = exchange.framing();
+    const isOld = request.minor === 0;
+    const rechunk = framing.kind === "until-close" && !isOld;
+    // A final answer to "may I send?" leaves it open whether a body follows.
+    const close = isOld || request.close || this.#draining || (request.expectsContinue && !exchange.sent);
+    const sink = new ConnectionSink(
+      this.conn,
+      this.#context.buffers,
+      headEnd - source.start + REWRITE_SLACK_BYTES,
+    );
+    this.#phase = "body";
+    this.#touch();
+    this.#status = response.status;
+    try {
+      sink.filled = rewriteResponse(sink.buffer, source.buffer, response, {
+        framing: rechunk ? "chunk" : (isOld && response.chunked) || response.status === 204 ? "none" : "keep",
+        connection: close ? "close" : "",
+      });
+      counters.bytesOut += sink.filled;
+      source.start = headEnd;
+      const chunking = rechunk ? new ChunkingSink(sink) : undefined;
+      if (
+        framing.kind === "length" && framing.bytes <= source.buffered && exchange.sent &&
+        sink.fits(framing.bytes)
+      ) {
+        // All of it is here: the upstream is free for the next request before this one's answer is written.
+        sink.write(source.buffer.subarray(source.start, source.start + framing.bytes));
+        source.start += framing.bytes;
+        counters.bytesOut += framing.bytes;
+        exchange.finish();
+        await sink.flush();
+      } else {
+        await moveContent(source, framing, chunking ?? sink, {
+          limits,
+          raw: !isOld,
+          maxBytes: Infinity,
+          onProgress: (bytes) => {
+            counters.bytesOut += bytes;
+            this.#touch();
+          },
+        });
+        await chunking?.end();
+        if (!exchange.sent) await this.#awaitRequest(exchange);
+        exchange.finish();
+      }
+    } finally {
+      sink.release();
+    }
+    if (exchange.sent && !close && !this.#closed) return true;
+    await this.#closeGently();
+    return false;
+  }
+
+  async #relayUpgrade(exchange: Exchange, headEnd: number): Promise<boolean> {
+    const { counters, deadlines, limits } = this.#context;
+    const { conn, source } = exchange.connection!;
+    this.#status = 101;
+    this.#phase = "body";
+    const sink = new ConnectionSink(
+      this.conn,
+      this.#context.buffers,
+      headEnd - source.start + REWRITE_SLACK_BYTES,
+    );
+    try {
+      sink.filled = rewriteResponse(sink.buffer, source.buffer, this.#response, {
+        framing: "none",
+        connection: "Upgrade",
+      });
+      await sink.flush();
+    } finally {
+      sink.release();
+    }
+    source.start = headEnd;
+    const touch = () => this.deadlineMs = deadlines.nowMs + limits.upgradeIdleTimeoutMs;
+    touch();
+    await tunnel({ conn: this.conn, source: this.source }, { conn, source }, (bytes, direction) => {
+      if (direction === "in") counters.bytesIn += bytes;
+      else counters.bytesOut += bytes;
+      touch();
+    });
+    exchange.finish();
+    return false;
+  }
+
+  /** The response is complete, the request is not: gives the client a moment to come to its end. */
+  async #awaitRequest(exchange: Exchange): Promise<void> {
+    this.#phase = "linger";
+    this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.lingerTimeoutMs;
+    await exchange.sending;
+  }
+
+  #touch(): void {
+    const { deadlines, limits } = this.#context;
+    if (this.#phase === "body") this.deadlineMs = deadlines.nowMs + limits.idleTimeoutMs;
+  }
+
+  /** The head did not come in time, and is still being read. */
+  #expire(): void {
+    this.#expired = true;
+    this.#status = 0;
+    this.#answer(new HttpError(408, "the request head did not arrive in time")).finally(() => this.close());
+  }
+
+  /** Answers by itself; returns whether the connection can go on. */
+  async #answer(failure: HttpError): Promise<boolean> {
+    const request = this.#request;
+    const isParsed = failure.status === 404 || failure.status >= 502;
+    const goesOn = isParsed && !request.hasBody && !request.close && request.minor === 1 && !this.#draining;
+    if (goesOn && this.#requestEnd !== CONSUMED) this.source.start = this.#requestEnd;
+    const { contentType, body } = errorPage(failure.status, failure.message, this.#accept);
+    const head =
+      `HTTP/1.1 ${failure.status} ${reasonPhrase(failure.status)}\r\nContent-Type: ${contentType}\r\n` +
+      `Content-Length: ${body.length}\r\nCache-Control: no-store\r\n${
+        goesOn ? "" : "Connection: close\r\n"
+      }\r\n`;
+    const text = isParsed && request.isHead ? head : head + body;
+    const bytes = new Uint8Array(text.length);
+    putText(bytes, 0, text);
+    this.#status = failure.status;
+    this.#phase = goesOn ? "body" : "linger";
+    this.#touch();
+    try {
+      if (!goesOn) this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.lingerTimeoutMs;
+      this.#context.counters.bytesOut += bytes.length;
+      await writeAll(this.conn, bytes);
+      if (!goesOn && !this.#expired) await this.#closeGently();
+    } catch {
+      return false; // the client is gone
+    }
+    return goesOn;
+  }
+
+  /** Lets the client read the answer before the close: closing over unread bytes would reset the connection. */
+  async #closeGently(): Promise<void> {
+    const { limits, deadlines } = this.#context;
+    const { source } = this;
+    this.#phase = "linger";
+    this.deadlineMs = deadlines.nowMs + limits.lingerTimeoutMs;
+    try {
+      await this.conn.closeWrite();
+      let left = limits.lingerBytes;
+      while (!source.ended && left > 0) {
+        source.start = source.end;
+        left -= await source.fill();
+      }
+    } catch {
+      // The client is gone already.
+    }
+  }
+}
+
+/** Whether `buffer[start, end)` is exactly that Latin-1 text. */
+function equalsText(buffer: Uint8Array, start: number, end: number, text: string): boolean {
+  if (end - start !== text.length) return false;
+  for (let i = 0; i < text.length; i++) {
+    if (buffer[start + i] !== text.charCodeAt(i)) return false;
+  }
+  return true;
+}
+
+/** The Accept field of a request head that ends at `end`. */
+function acceptField(buffer: Uint8Array, end: number, start = 0): string {
+  return /\r\naccept:[ \t]*([^\r]*)/i.exec(latin1(buffer, start, end))?.[1] ?? "";
+}
+
+function responseRoom(exchange: Exchange): number {
+  return (exchange.connection?.source.buffered ?? 0) + REWRITE_SLACK_BYTES;
+}

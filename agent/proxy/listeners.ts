@@ -1,0 +1,224 @@
+import { Source } from "./source.ts";
+import type { ClientInfo, WorkerContext } from "./context.ts";
+import { Http1Connection } from "./http1_connection.ts";
+import { Http2Connection, isHttp2Preface } from "./http2_connection.ts";
+import type { PortFailure } from "./mod.ts";
+import type { KeyPair } from "./worker_messages.ts";
+import { closeQuietly } from "./sink.ts";
+
+export interface ListenersOptions {
+  context: WorkerContext;
+  bindHosts: readonly string[];
+  /** Of this worker. */
+  maxConnections: number;
+}
+
+interface Connection {
+  readonly isIdle: boolean;
+  run(): Promise<void>;
+  drain(): void;
+  close(): void;
+}
+
+const TOO_MANY = new TextEncoder().encode(
+  "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n\r\n" +
+    '{"error":"the proxy has as many connections as it may","status":503,"title":"Service Unavailable"}\n',
+);
+/** Pause after a failed accept, which mostly means that file descriptors have run out. */
+const ACCEPT_RETRY_MS = 50;
+
+/** One worker's listeners, one per host port and bind address, and the connections they accepted. */
+export class Listeners {
+  readonly #open = new Map<number, Deno.Listener[]>();
+  readonly #connections = new Map<Connection, number>();
+  #tls?: KeyPair;
+
+  constructor(private readonly options: ListenersOptions) {}
+
+  /** Opens and closes listeners until exactly `ports` are open. A new key pair is served by all of them from now on. */
+  apply(ports: readonly number[], tls?: KeyPair): PortFailure[] {
+    const isRenewed = tls?.cert !== this.#tls?.cert || tls?.key !== this.#tls?.key;
+    this.#tls = tls;
+    const failures: PortFailure[] = [];
+    const wanted = new Set(ports);
+    for (const port of [...this.#open.keys()]) {
+      if (!wanted.has(port)) this.#closePort(port);
+    }
+    for (const hostPort of wanted) {
+      const old = this.#open.get(hostPort);
+      if (old && !isRenewed) continue;
+      try {
+        // The new listeners take connections before the old ones stop.
+        this.#open.set(hostPort, this.#listen(hostPort));
+        for (const listener of old ?? []) closeQuietly(listener);
+      } catch (error) {
+        failures.push({ hostPort, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }
+    return failures;
+  }
+
+  /** Closes the listeners, waits for requests in flight at most `graceMs`, then closes every connection. */
+  async stop(graceMs: number): Promise<void> {
+    for (const port of [...this.#open.keys()]) this.#closePort(port);
+    const until = performance.now() + graceMs;
+    while (this.#connections.size > 0 && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    for (const connection of this.#connections.keys()) connection.close();
+  }
+
+  #closePort(port: number): void {
+    for (const listener of this.#open.get(port) ?? []) closeQuietly(listener);
+    this.#open.delete(port);
+    for (const [connection, of] of this.#connections) {
+      if (of === port) connection.drain();
+    }
+  }
+
+  #listen(port: number): Deno.Listener[] {
+    const listeners: Deno.Listener[] = [];
+    try {
+      for (const hostname of this.options.bindHosts) {
+        const listener = this.#tls
+          ? Deno.listenTls({
+            hostname,
+            port,
+            reusePort: true,
+            ...this.#tls,
+            alpnProtocols: ["h2", "http/1.1"],
+          })
+          : Deno.listen({ hostname, port, reusePort: true, tcpBacklog: 4096 });
+        listeners.push(listener);
+      }
+    } catch (error) {
+      for (const listener of listeners) closeQuietly(listener);
+      throw error;
+    }
+    for (const listener of listeners) this.#accept(listener, port);
+    return listeners;
+  }
+
+  async #accept(listener: Deno.Listener, hostPort: number): Promise<void> {
+    for (;;) {
+      try {
+        const conn = await listener.accept();
+        this.#serve(conn, hostPort);
+      } catch (error) {
+        // Closed by us.
+        if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
+        // The client left before it was accepted, or descriptors have run out.
+        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      }
+    }
+  }
+
+  async #serve(conn: Deno.Conn, hostPort: number): Promise<void> {
+    const { context } = this.options;
+    if (this.#connections.size >= this.options.maxConnections && !this.#closeAnIdleOne()) {
+      conn.write(TOO_MANY).then(() => closeQuietly(conn), () => closeQuietly(conn));
+      return;
+    }
+    context.counters.openConnections++;
+    let connection: Connection | undefined;
+    const opening = new Opening(conn, context);
+    this.#connections.set(opening, hostPort);
+    try {
+      connection = await this.#front(conn, hostPort);
+      this.#connections.delete(opening);
+      if (connection) {
+        this.#connections.set(connection, hostPort);
+        opening.done();
+        if (!this.#open.has(hostPort)) connection.drain();
+        await connection.run();
+      }
+    } catch (error) {
+      if (!isPeerFailure(error)) reportError(error);
+    } finally {
+      opening.done();
+      this.#connections.delete(opening);
+      if (connection) this.#connections.delete(connection);
+      else closeQuietly(conn);
+      context.counters.openConnections--;
+    }
+  }
+
+  /** HTTP/2 by ALPN, or by prior knowledge (RFC 9113 §3.3) on a plain connection; HTTP/1.1 otherwise. */
+  async #front(conn: Deno.Conn, hostPort: number): Promise<Connection | undefined> {
+    const { context } = this.options;
+    const secure = "handshake" in conn;
+    const { hostname } = conn.remoteAddr as Deno.NetAddr;
+    const address = hostname.startsWith("::ffff:") ? hostname.slice("::ffff:".length) : hostname;
+    const client: ClientInfo = { address, hostPort, secure };
+    const source = new Source(conn, context.buffers);
+    let isHttp2 = false;
+    try {
+      if (secure) {
+        isHttp2 = (await (conn as Deno.TlsConn).handshake()).alpnProtocol === "h2";
+      } else {
+        (conn as Deno.TcpConn).setNoDelay(true);
+        let verdict: boolean | undefined;
+        do {
+          if (await source.fill() === 0) break;
+          verdict = isHttp2Preface(source);
+        } while (verdict === undefined);
+        isHttp2 = verdict === true;
+      }
+    } catch (error) {
+      source.release();
+      throw error;
+    }
+    const Front = isHttp2 ? Http2Connection : Http1Connection;
+    return new Front(conn, source, { context, client });
+  }
+
+  #closeAnIdleOne(): boolean {
+    for (const connection of this.#connections.keys()) {
+      if (!connection.isIdle) continue;
+      this.#connections.delete(connection);
+      connection.close();
+      return true;
+    }
+    return false;
+  }
+}
+
+/** A connection that has not yet said which protocol it speaks. */
+class Opening implements Connection {
+  deadlineMs: number;
+  readonly isIdle = true;
+
+  constructor(private readonly conn: Deno.Conn, private readonly context: WorkerContext) {
+    this.deadlineMs = context.deadlines.nowMs + context.limits.handshakeTimeoutMs;
+    context.deadlines.add(this);
+  }
+
+  run(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  drain(): void {
+    this.close();
+  }
+
+  done(): void {
+    this.context.deadlines.remove(this);
+  }
+
+  close(): void {
+    this.done();
+    closeQuietly(this.conn);
+  }
+
+  onDeadline(): void {
+    this.close();
+  }
+}
+
+/** Whether an error says no more than that the other side has gone, or that we have closed the connection. */
+function isPeerFailure(error: unknown): boolean {
+  return error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.BrokenPipe ||
+    error instanceof Deno.errors.UnexpectedEof || error instanceof Deno.errors.BadResource ||
+    error instanceof Deno.errors.Interrupted || error instanceof Deno.errors.InvalidData ||
+    error instanceof Deno.errors.NotConnected || error instanceof Deno.errors.TimedOut;
+}

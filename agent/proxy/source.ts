@@ -1,0 +1,118 @@
+import type { BufferPool } from "./buffers.ts";
+import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
+import { HttpError } from "./http_error.ts";
+
+/**
+ * The reading side of a connection: a buffer whose unread bytes are `buffer[start, end)`, and at most one read in flight.
+ * A read may be started ahead of need ({@linkcode Source.fill} without awaiting it): it notices a peer that leaves, and
+ * its bytes are the next message's.
+ */
+export class Source {
+  buffer: Uint8Array<ArrayBuffer>;
+  start = 0;
+  end = 0;
+  ended = false;
+  #pending?: Promise<number>;
+  #released = false;
+
+  constructor(private readonly conn: Deno.Conn, private readonly pool: BufferPool) {
+    this.buffer = pool.takeSmall();
+  }
+
+  get buffered(): number {
+    return this.end - this.start;
+  }
+
+  get isReading(): boolean {
+    return this.#pending !== undefined;
+  }
+
+  /**
+   * Reads once. Resolves with the number of bytes added; 0 at the end of the stream, or at once when the buffer is
+   * full.
+   */
+  fill(): Promise<number> {
+    return this.#pending ??= this.#read();
+  }
+
+  async #read(): Promise<number> {
+    if (this.start === this.end) this.start = this.end = 0;
+    else if (this.end === this.buffer.length) this.#compact();
+    const room = this.end === 0 ? this.buffer : this.buffer.subarray(this.end);
+    try {
+      if (this.ended || room.length === 0) return 0;
+      const count = await this.conn.read(room);
+      if (count === null) {
+        this.ended = true;
+        return 0;
+      }
+      this.end += count;
+      return count;
+    } finally {
+      this.#pending = undefined;
+      if (this.#released) this.pool.give(this.buffer);
+    }
+  }
+
+  /**
+   * Reads until a whole head is buffered and returns the offset behind it, or -1 when the stream ends before its first
+   * byte. Throws {@linkcode HttpError} 431 when the head is longer than `maxBytes`, 400 when the stream ends within.
+   */
+  async head(maxBytes: number, onFirstByte?: () => void): Promise<number> {
+    let scanned = 0;
+    if (this.start < this.end) onFirstByte?.();
+    for (;;) {
+      const headEnd = findHeadEnd(this.buffer, this.start, this.start + scanned, this.end);
+      if (headEnd !== HEAD_INCOMPLETE) {
+        if (headEnd - this.start > maxBytes) {
+          throw new HttpError(431, `the head is longer than ${maxBytes} bytes`);
+        }
+        return headEnd;
+      }
+      scanned = this.end - this.start;
+      if (scanned > maxBytes) throw new HttpError(431, `the head is longer than ${maxBytes} bytes`);
+      if (!this.isReading && this.start === 0 && this.end === this.buffer.length) {
+        this.resize(this.buffer.length * 2);
+      }
+      const added = await this.fill();
+      if (added === 0 && this.ended) {
+        if (scanned === 0) return -1;
+        throw new HttpError(400, "the connection ended within a head");
+      }
+      if (scanned === 0) onFirstByte?.();
+    }
+  }
+
+  /** Changes to a large or back to a small buffer. No read may be pending. */
+  resize(bytes: number): void {
+    if (this.#pending || bytes === this.buffer.length || this.buffered > bytes) return;
+    const old = this.buffer;
+    const next = bytes < old.length ? this.pool.takeSmall() : this.#larger(bytes);
+    if (this.buffered > 0) next.set(old.subarray(this.start, this.end));
+    this.end -= this.start;
+    this.start = 0;
+    this.buffer = next;
+    this.pool.give(old);
+  }
+
+  /** Gives the buffer back, once a pending read has come to its end. */
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    if (!this.#pending) this.pool.give(this.buffer);
+  }
+
+  #larger(bytes: number): Uint8Array<ArrayBuffer> {
+    const large = this.pool.takeLarge();
+    if (bytes === large.length) return large;
+    this.pool.give(large);
+    return new Uint8Array(bytes);
+  }
+
+  #compact(): void {
+    if (this.start === 0) return;
+    this.buffer.copyWithin(0, this.start, this.end);
+    this.end -= this.start;
+    this.start = 0;
+  }
+}

@@ -1,0 +1,168 @@
+import type { BufferPool } from "./buffers.ts";
+import type { Deadlines, Watched } from "./deadlines.ts";
+import { HttpError } from "./http_error.ts";
+import type { ProxyLimits } from "./limits.ts";
+import type { Upstream } from "./mod.ts";
+import { Source } from "./source.ts";
+
+export interface UpstreamPoolOptions {
+  limits: ProxyLimits;
+  buffers: BufferPool;
+  deadlines: Deadlines;
+}
+
+/** Everything known of one upstream address. */
+interface Target {
+  readonly hostname: string;
+  readonly port: number;
+  /** Last in, first out, so that surplus connections grow old. */
+  readonly idle: UpstreamConnection[];
+  open: number;
+  retired: boolean;
+}
+
+/** A connection to an upstream: one exchange at a time. */
+export class UpstreamConnection implements Watched {
+  deadlineMs = Infinity;
+  readonly source: Source;
+  /** It has served a request before, so it may turn out stale. */
+  reused = false;
+  closed = false;
+
+  constructor(
+    readonly conn: Deno.TcpConn,
+    readonly target: Target,
+    private readonly pool: UpstreamPool,
+    buffers: BufferPool,
+  ) {
+    this.source = new Source(conn, buffers);
+  }
+
+  /** Idle for too long. */
+  onDeadline(): void {
+    this.close();
+  }
+
+  /** Closes at once; a pending read or write of the connection rejects. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.pool.forget(this);
+    try {
+      this.conn.close();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BadResource)) throw error;
+    }
+    this.source.release();
+  }
+
+  /** Lets the next request have it, unless something is wrong with it. */
+  release(): void {
+    this.pool.park(this);
+  }
+}
+
+/** Connections to upstreams, kept and used again; bounded per upstream. */
+export class UpstreamPool {
+  readonly #targets = new Map<string, Target>();
+  readonly #byUpstream = new WeakMap<Upstream, Target>();
+
+  constructor(private readonly options: UpstreamPoolOptions) {}
+
+  /** A parked connection that is still alive, if there is one. */
+  takeIdle(upstream: Upstream): UpstreamConnection | undefined {
+    const conn = this.#target(upstream).idle.pop();
+    if (conn) {
+      conn.reused = true;
+      conn.deadlineMs = Infinity;
+    }
+    return conn;
+  }
+
+  /**
+   * Opens a connection. Throws {@linkcode HttpError}: 502 when the upstream cannot be reached, 503 when it has as many
+   * connections as it may, 504 when it takes too long. Rejects with the reason of `signal` when that fires first.
+   */
+  async connect(upstream: Upstream, signal?: AbortSignal): Promise<UpstreamConnection> {
+    const target = this.#target(upstream);
+    const { limits } = this.options;
+    if (target.open >= limits.maxUpstreamConnections) {
+      throw new HttpError(503, "the workload has as many connections as it may");
+    }
+    target.open++;
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(), limits.connectTimeoutMs);
+    const stop = () => timeout.abort();
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      const conn = await Deno.connect({
+        hostname: target.hostname,
+        port: target.port,
+        autoSelectFamily: false,
+        signal: timeout.signal,
+      });
+      conn.setNoDelay(true);
+      const upstreamConn = new UpstreamConnection(conn, target, this, this.options.buffers);
+      this.options.deadlines.add(upstreamConn);
+      return upstreamConn;
+    } catch (error) {
+      target.open--;
+      signal?.throwIfAborted();
+      if (timeout.signal.aborted) {
+        throw new HttpError(504, "the workload did not accept the connection in time");
+      }
+      throw new HttpError(502, "the workload cannot be reached", { cause: error });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Forgets every upstream but these: idle connections are closed, busy ones close when they are done. */
+  retain(upstreams: Iterable<Upstream>): void {
+    const kept = new Set<Target>();
+    for (const upstream of upstreams) kept.add(this.#target(upstream));
+    for (const [key, target] of this.#targets) {
+      if (kept.has(target)) continue;
+      target.retired = true;
+      this.#targets.delete(key);
+      for (const conn of target.idle.slice()) conn.close();
+    }
+  }
+
+  /** Takes a connection back. One with unread bytes, of a retired upstream, or one too many is closed. */
+  park(conn: UpstreamConnection): void {
+    const { target, source } = conn;
+    const { limits, deadlines } = this.options;
+    if (conn.closed) return;
+    if (
+      target.retired || source.buffered > 0 || source.ended || source.isReading ||
+      target.idle.length >= limits.maxIdleUpstreamConnections
+    ) return conn.close();
+    conn.deadlineMs = deadlines.nowMs + limits.upstreamIdleTimeoutMs;
+    target.idle.push(conn);
+    // The read that will bring the next response also tells when the upstream hangs up.
+    const onIdleRead = () => {
+      if (conn.deadlineMs !== Infinity) conn.close();
+    };
+    source.fill().then(onIdleRead, onIdleRead);
+  }
+
+  forget(conn: UpstreamConnection): void {
+    this.options.deadlines.remove(conn);
+    conn.target.open--;
+    const at = conn.target.idle.indexOf(conn);
+    if (at >= 0) conn.target.idle.splice(at, 1);
+  }
+
+  #target(upstream: Upstream): Target {
+    const known = this.#byUpstream.get(upstream);
+    if (known && !known.retired) return known;
+    const { hostname, port } = upstream;
+    const key = `${hostname} ${port}`;
+    let target = this.#targets.get(key);
+    if (!target) this.#targets.set(key, target = { hostname, port, idle: [], open: 0, retired: false });
+    this.#byUpstream.set(upstream, target);
+    return target;
+  }
+}
