@@ -1,0 +1,11 @@
+/** Bytes from a peer that are not a valid message. The only error a decoder of this folder throws. */
+export class DecodeError extends Error {
+  override readonly name = "DecodeError";
+  /** Whether the bytes are the beginning of what might be valid. */
+  readonly incomplete: boolean;
+
+  constructor(what: string, reason: string, options: { incomplete?: boolean } = {}) {
+    super(`Cannot decode "${what}": ${reason}`);
+    this.incomplete = options.incomplete ?? false;
+  }
+}

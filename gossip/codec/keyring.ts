@@ -1,0 +1,147 @@
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from "node:crypto";
+import { concatBytes, equalBytes } from "./text.ts";
+
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const BLOCK_BYTES = 16;
+/** Bytes that encryption version 1 adds. */
+export const ENCRYPTION_OVERHEAD = 1 + NONCE_BYTES + TAG_BYTES;
+/** Keys one ring holds at most. */
+export const MAX_KEYS = 32;
+
+interface Entry {
+  raw: Uint8Array;
+  secret: KeyObject;
+  cipher: "aes-128-gcm" | "aes-192-gcm" | "aes-256-gcm";
+}
+
+/** What a ring made of sealed bytes. */
+export interface Opened {
+  plaintext: Uint8Array;
+  /** The key that fitted. */
+  key: Uint8Array;
+}
+
+/** A change that a ring refuses; the reason reads as Serf's. */
+export class KeyringError extends Error {
+  override readonly name = "KeyringError";
+}
+
+/**
+ * The cluster's keys, the primary first: seals with the primary, opens with any. AES-GCM of memberlist, encryption
+ * versions 0 (padded, read only) and 1.
+ */
+export class Keyring {
+  #entries: Entry[] = [];
+
+  /** Throws {@linkcode KeyringError} where a key is not of 16, 24 or 32 bytes, or there is none. */
+  constructor(keys: readonly Uint8Array[]) {
+    if (keys.length === 0) throw new KeyringError("Cannot make a key ring: it has no key");
+    for (const key of keys) this.install(key);
+  }
+
+  /** Copies of the keys, the primary first. */
+  keys(): Uint8Array[] {
+    return this.#entries.map((entry) => entry.raw.slice());
+  }
+
+  /** The key that seals. */
+  get primary(): Uint8Array {
+    return this.#entries[0].raw;
+  }
+
+  has(key: Uint8Array): boolean {
+    return this.#entries.some((entry) => equalBytes(entry.raw, key));
+  }
+
+  /** Adds a key; one that is there already changes nothing. */
+  install(key: Uint8Array): void {
+    if (key.length !== 16 && key.length !== 24 && key.length !== 32) {
+      throw new KeyringError("key size must be 16, 24 or 32 bytes");
+    }
+    if (this.has(key)) return;
+    if (this.#entries.length >= MAX_KEYS) {
+      throw new KeyringError(`the key ring holds ${MAX_KEYS} keys already`);
+    }
+    const raw = key.slice();
+    this.#entries.push({
+      raw,
+      secret: createSecretKey(raw),
+      cipher: `aes-${(raw.length * 8) as 128 | 192 | 256}-gcm`,
+    });
+  }
+
+  /** Makes an installed key the primary. */
+  use(key: Uint8Array): void {
+    const index = this.#entries.findIndex((entry) => equalBytes(entry.raw, key));
+    if (index < 0) throw new KeyringError("requested key is not in the keyring");
+    this.#entries.unshift(...this.#entries.splice(index, 1));
+  }
+
+  /** Removes a key that is not the primary; one that is not there changes nothing. */
+  remove(key: Uint8Array): void {
+    if (equalBytes(key, this.primary)) throw new KeyringError("removing the primary key is not allowed");
+    this.#entries = this.#entries.filter((entry) => !equalBytes(entry.raw, key));
+  }
+
+  /** Holds exactly `keys` from now on, the primary first. Nothing changes where one of them is no key. */
+  replace(keys: readonly Uint8Array[]): void {
+    this.#entries = new Keyring(keys).#entries;
+  }
+
+  /** Seals with the primary, or with another installed key. The nonce is 12 fresh random bytes. */
+  seal(
+    plaintext: Uint8Array,
+    options: { nonce: Uint8Array; aad?: Uint8Array; key?: Uint8Array },
+  ): Uint8Array {
+    const { key } = options;
+    const entry = (key && this.#entries.find((candidate) => equalBytes(candidate.raw, key))) ??
+      this.#entries[0];
+    const cipher = createCipheriv(entry.cipher as "aes-256-gcm", entry.secret, options.nonce);
+    if (options.aad) cipher.setAAD(options.aad);
+    const body = cipher.update(plaintext);
+    const last = cipher.final();
+    return concatBytes([VERSION_1, options.nonce, body, last, cipher.getAuthTag()]);
+  }
+
+  /** Opens what any key of the ring sealed; undefined where none fits or the bytes are too short. */
+  open(sealed: Uint8Array, options: { aad?: Uint8Array } = {}): Opened | undefined {
+    const version = sealed[0];
+    if (version > 1) return undefined;
+    if (sealed.length < (version === 1 ? ENCRYPTION_OVERHEAD : ENCRYPTION_OVERHEAD + BLOCK_BYTES)) {
+      return undefined;
+    }
+    for (const entry of this.#entries) {
+      const plaintext = this.#openWith(entry, sealed, options.aad);
+      if (plaintext === undefined) continue;
+      const message = version === 1 ? plaintext : unpad(plaintext);
+      return message && { plaintext: message, key: entry.raw };
+    }
+    return undefined;
+  }
+
+  #openWith(entry: Entry, sealed: Uint8Array, aad: Uint8Array | undefined): Uint8Array | undefined {
+    const nonce = sealed.subarray(1, 1 + NONCE_BYTES);
+    const decipher = createDecipheriv(entry.cipher as "aes-256-gcm", entry.secret, nonce, {
+      authTagLength: TAG_BYTES,
+    });
+    if (aad) decipher.setAAD(aad);
+    decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
+    const body = decipher.update(sealed.subarray(1 + NONCE_BYTES, sealed.length - TAG_BYTES));
+    try {
+      decipher.final();
+    } catch {
+      return undefined; // Another key's.
+    }
+    return body;
+  }
+}
+
+const VERSION_1 = new Uint8Array([1]);
+
+/** Takes off PKCS#7 padding; undefined where there is none. */
+function unpad(padded: Uint8Array): Uint8Array | undefined {
+  const pad = padded[padded.length - 1];
+  if (pad === undefined || pad < 1 || pad > BLOCK_BYTES || pad > padded.length) return undefined;
+  return padded.subarray(0, padded.length - pad);
+}

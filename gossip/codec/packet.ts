@@ -1,0 +1,113 @@
+import { decodeCompound, encodeCompound, MAX_COMPOUND_PARTS } from "./compound.ts";
+import { Compressor } from "./compress.ts";
+import { crc32 } from "./crc32.ts";
+import { DecodeError } from "./error.ts";
+import { ENCRYPTION_OVERHEAD, type Keyring } from "./keyring.ts";
+import { encodeLabelHeader, labelHeaderLength } from "./label.ts";
+import { LIMITS } from "./limits.ts";
+import { concatBytes, equalBytes } from "./text.ts";
+import { MessageType } from "./types.ts";
+import type { Random } from "../random.ts";
+
+/** How packets and streams are wrapped. */
+export interface WrapOptions {
+  random: Random;
+  /** Absent means no encryption. */
+  keyring?: Keyring;
+  /** Keeps clusters apart; empty means none. */
+  label?: string;
+  /** Whether to compress what gets smaller. */
+  compression?: boolean;
+  /** Whether input that no key opens is refused (it is processed as plaintext otherwise). */
+  verifyIncoming?: boolean;
+  /** Whether output is sealed. */
+  verifyOutgoing?: boolean;
+}
+
+const CRC_HEAD = 5;
+
+/** Wraps messages into packets and takes packets apart, in memberlist's order (section 1.2 of the protocol notes). */
+export class PacketCodec {
+  readonly #options: WrapOptions;
+  readonly #labelHeader: Uint8Array;
+  readonly #aad: Uint8Array | undefined;
+  readonly #compressor = new Compressor();
+
+  constructor(options: WrapOptions) {
+    this.#options = options;
+    this.#labelHeader = encodeLabelHeader(options.label ?? "");
+    this.#aad = this.#labelHeader.length > 0 ? this.#labelHeader.subarray(2) : undefined;
+  }
+
+  /** Bytes that wrapping adds to a packet besides compound heads. */
+  get overhead(): number {
+    const sealed = this.#options.keyring && this.#options.verifyOutgoing !== false;
+    return this.#labelHeader.length + (sealed ? ENCRYPTION_OVERHEAD : 0);
+  }
+
+  /** One packet of the messages. More than 255 go into nested compounds. */
+  seal(messages: readonly Uint8Array[]): Uint8Array {
+    let packet = join(messages);
+    const { keyring, compression, verifyOutgoing, random } = this.#options;
+    if (compression) {
+      const smaller = this.#compressor.compress(packet);
+      if (smaller.length < packet.length) packet = smaller;
+    }
+    if (keyring && verifyOutgoing !== false) {
+      packet = keyring.seal(packet, { nonce: random.bytes(12), aad: this.#aad });
+    }
+    return this.#labelHeader.length > 0 ? concatBytes([this.#labelHeader, packet]) : packet;
+  }
+
+  /**
+   * Calls `visit` with each message inside a packet; the messages may share memory with it. Throws
+   * {@linkcode DecodeError}; messages before the damage have been visited then.
+   */
+  open(packet: Uint8Array, visit: (message: Uint8Array) => void): void {
+    if (packet.length === 0) throw new DecodeError("packet", "it is empty");
+    let message = this.#takeLabel(packet);
+    const { keyring, verifyIncoming } = this.#options;
+    if (keyring) {
+      const opened = keyring.open(message, { aad: this.#aad });
+      if (opened !== undefined) message = opened.plaintext;
+      else if (verifyIncoming !== false) throw new DecodeError("packet", "no key of the ring opens it");
+    }
+    if (message.length >= CRC_HEAD && message[0] === MessageType.hasCrc) {
+      const stated = ((message[1] << 24) | (message[2] << 16) | (message[3] << 8) | message[4]) >>> 0;
+      if (crc32(message, CRC_HEAD) !== stated) throw new DecodeError("packet", "the checksum is wrong");
+      message = message.subarray(CRC_HEAD);
+    }
+    this.#dispatch(message, visit, LIMITS.nesting);
+  }
+
+  #takeLabel(packet: Uint8Array): Uint8Array {
+    const header = labelHeaderLength(packet);
+    if (header === undefined) throw new DecodeError("packet", "it ends inside its label");
+    if (!equalBytes(packet.subarray(0, header), this.#labelHeader)) {
+      throw new DecodeError("packet", "its label is another cluster's");
+    }
+    return header === 0 ? packet : packet.subarray(header);
+  }
+
+  #dispatch(message: Uint8Array, visit: (message: Uint8Array) => void, depth: number): void {
+    if (message.length === 0) throw new DecodeError("packet", "it holds no message");
+    const type = message[0];
+    if (type !== MessageType.compound && type !== MessageType.compress) return visit(message);
+    if (depth === 0) throw new DecodeError("packet", "its wrappers are nested too deep");
+    if (type === MessageType.compress) {
+      const inner = this.#compressor.decompress(message, LIMITS.decompressedPacketBytes);
+      return this.#dispatch(inner, visit, depth - 1);
+    }
+    decodeCompound(message, (part) => this.#dispatch(part, visit, depth - 1));
+  }
+}
+
+function join(messages: readonly Uint8Array[]): Uint8Array {
+  if (messages.length === 1) return messages[0];
+  if (messages.length <= MAX_COMPOUND_PARTS) return encodeCompound(messages);
+  const compounds: Uint8Array[] = [];
+  for (let i = 0; i < messages.length; i += MAX_COMPOUND_PARTS) {
+    compounds.push(encodeCompound(messages.slice(i, i + MAX_COMPOUND_PARTS)));
+  }
+  return encodeCompound(compounds);
+}

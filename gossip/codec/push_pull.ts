@@ -1,0 +1,107 @@
+import { DecodeError } from "./error.ts";
+import { LIMITS } from "./limits.ts";
+import { orNil, readAliveField } from "./messages.ts";
+import type { MsgpackReader } from "./msgpack_reader.ts";
+import { MsgpackWriter } from "./msgpack_writer.ts";
+import { NO_BYTES } from "./text.ts";
+import { MessageType, NodeState, type PushPullNode } from "./types.ts";
+
+/** A node's whole view: every node it knows and the opaque state of the layer above. */
+export interface PushPull {
+  /** First contact or reconnect, as opposed to periodic anti-entropy. */
+  join: boolean;
+  nodes: PushPullNode[];
+  /** Shares memory with the input when decoded. Empty means none. */
+  userState: Uint8Array;
+}
+
+/** Head of a push/pull. */
+export interface PushPullHeader {
+  join: boolean;
+  nodes: number;
+  userStateBytes: number;
+}
+
+/** Encodes a push/pull, with its type byte. */
+export function encodePushPull(message: PushPull): Uint8Array {
+  const out = new MsgpackWriter().byte(MessageType.pushPull).map(3).string("Join").bool(message.join)
+    .string("Nodes").int(message.nodes.length).string("UserStateLen").int(message.userState.length);
+  for (const node of message.nodes) {
+    out.map(7).string("Addr").bytes(node.addr).string("Incarnation").int(node.incarnation)
+      .string("Meta").bytes(orNil(node.meta)).string("Name").string(node.node).string("Port").int(node.port)
+      .string("State").int(node.state).string("Vsn").bytes(node.vsn);
+  }
+  return out.verbatim(message.userState).finish();
+}
+
+/** Decodes the head of a push/pull; the reader stands after the type byte. */
+export function decodePushPullHeader(reader: MsgpackReader): PushPullHeader {
+  const header: PushPullHeader = { join: false, nodes: 0, userStateBytes: 0 };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    switch (reader.string()) {
+      case "Join":
+        header.join = reader.bool();
+        break;
+      case "Nodes":
+        header.nodes = reader.uint(LIMITS.pushPullNodes);
+        break;
+      case "UserStateLen":
+        header.userStateBytes = reader.uint(LIMITS.userStateBytes);
+        break;
+      default:
+        reader.skip();
+    }
+  }
+  return header;
+}
+
+/**
+ * Decodes a push/pull; the reader stands after the type byte. A node whose name is not text is left out: no agent
+ * can be named so, and one such entry must not cost the others.
+ */
+export function decodePushPull(reader: MsgpackReader): PushPull {
+  const header = decodePushPullHeader(reader);
+  // A node's map takes at least one byte.
+  if (header.nodes > reader.end - reader.at) throw new DecodeError("push/pull", "the input ends inside it");
+  const nodes: PushPullNode[] = [];
+  for (let i = 0; i < header.nodes; i++) {
+    const node = decodeNode(reader);
+    if (node !== undefined) nodes.push(node);
+  }
+  if (header.userStateBytes > reader.end - reader.at) {
+    throw new DecodeError("push/pull", "the input ends inside the user state");
+  }
+  const userState = reader.bytes.subarray(reader.at, reader.at + header.userStateBytes);
+  reader.at += header.userStateBytes;
+  return { join: header.join, nodes, userState };
+}
+
+function decodeNode(reader: MsgpackReader): PushPullNode | undefined {
+  const node: PushPullNode = {
+    incarnation: 0,
+    node: "",
+    addr: NO_BYTES,
+    port: 0,
+    meta: NO_BYTES,
+    vsn: NO_BYTES,
+    state: NodeState.alive,
+  };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    const field = reader.string();
+    if (field === "Name") {
+      const start = reader.at;
+      try {
+        node.node = reader.string();
+      } catch (error) {
+        if (!(error instanceof DecodeError)) throw error;
+        reader.at = start;
+        reader.skip();
+      }
+    } else if (field === "State") {
+      node.state = reader.uint(NodeState.left) as NodeState;
+    } else if (!readAliveField(reader, node, field)) {
+      reader.skip();
+    }
+  }
+  return node.node === "" ? undefined : node;
+}

@@ -1,0 +1,147 @@
+import { LIMITS } from "./limits.ts";
+import type { MsgpackReader } from "./msgpack_reader.ts";
+import { MsgpackWriter } from "./msgpack_writer.ts";
+import { MAX_TIME, SerfType } from "./serf_messages.ts";
+
+/** User events of one Lamport time. */
+export interface EventSlot {
+  ltime: number;
+  events: { name: string; payload: Uint8Array | undefined }[];
+}
+
+/** The key ring as our own members hand it on, so that a rotation reaches who was away. Other agents skip it. */
+export interface KeyringState {
+  /** Counter of key operations; the higher one holds. */
+  version: number;
+  /** Raw keys, the primary first. */
+  keys: Uint8Array[];
+}
+
+/** Serf's part of a push/pull. */
+export interface SerfPushPull {
+  ltime: number;
+  statusLTimes: [node: string, ltime: number][];
+  leftMembers: string[];
+  eventLTime: number;
+  events: EventSlot[];
+  queryLTime: number;
+  keyring?: KeyringState;
+}
+
+/** Encodes the user state of a push/pull, with its type byte. */
+export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
+  const out = new MsgpackWriter().byte(SerfType.pushPull).map(message.keyring ? 7 : 6);
+  out.string("EventLTime").int(message.eventLTime).string("Events");
+  if (message.events.length === 0) out.nil();
+  else {
+    out.array(message.events.length);
+    for (const slot of message.events) writeSlot(out, slot);
+  }
+  if (message.keyring !== undefined) {
+    out.string("HypercoreKeys").map(2).string("Keys").array(message.keyring.keys.length);
+    for (const key of message.keyring.keys) out.bytes(key);
+    out.string("Version").int(message.keyring.version);
+  }
+  out.string("LTime").int(message.ltime).string("LeftMembers").array(message.leftMembers.length);
+  for (const name of message.leftMembers) out.string(name);
+  out.string("QueryLTime").int(message.queryLTime).string("StatusLTimes").map(message.statusLTimes.length);
+  for (const [node, ltime] of message.statusLTimes) out.string(node).int(ltime);
+  return out.finish();
+}
+
+/** Decodes the user state of a push/pull; the reader stands after the type byte. */
+export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
+  const message: SerfPushPull = {
+    ltime: 0,
+    statusLTimes: [],
+    leftMembers: [],
+    eventLTime: 0,
+    events: [],
+    queryLTime: 0,
+  };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    switch (reader.string()) {
+      case "LTime":
+        message.ltime = reader.uint(MAX_TIME);
+        break;
+      case "EventLTime":
+        message.eventLTime = reader.uint(MAX_TIME);
+        break;
+      case "QueryLTime":
+        message.queryLTime = reader.uint(MAX_TIME);
+        break;
+      case "StatusLTimes":
+        for (let count = reader.map(); count > 0; count--) {
+          message.statusLTimes.push([reader.string(), reader.uint(MAX_TIME)]);
+        }
+        break;
+      case "LeftMembers": {
+        const count = reader.array(LIMITS.pushPullNodes) ?? 0;
+        for (let i = 0; i < count; i++) message.leftMembers.push(reader.string());
+        break;
+      }
+      case "Events": {
+        const count = reader.array(LIMITS.eventSlots) ?? 0;
+        for (let i = 0; i < count; i++) {
+          const slot = readSlot(reader);
+          if (slot.events.length > 0) message.events.push(slot);
+        }
+        break;
+      }
+      case "HypercoreKeys":
+        message.keyring = readKeyring(reader);
+        break;
+      default:
+        reader.skip();
+    }
+  }
+  return message;
+}
+
+function writeSlot(out: MsgpackWriter, slot: EventSlot): void {
+  out.map(2).string("Events").array(slot.events.length);
+  for (const event of slot.events) {
+    out.map(2).string("Name").string(event.name).string("Payload").bytes(event.payload);
+  }
+  out.string("LTime").int(slot.ltime);
+}
+
+function readSlot(reader: MsgpackReader): EventSlot {
+  const slot: EventSlot = { ltime: 0, events: [] };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    const field = reader.string();
+    if (field === "LTime") slot.ltime = reader.uint(MAX_TIME);
+    else if (field === "Events") {
+      const count = reader.array(LIMITS.eventsPerSlot) ?? 0;
+      for (let i = 0; i < count; i++) slot.events.push(readEvent(reader));
+    } else reader.skip();
+  }
+  return slot;
+}
+
+function readEvent(reader: MsgpackReader): { name: string; payload: Uint8Array | undefined } {
+  const event: { name: string; payload: Uint8Array | undefined } = { name: "", payload: undefined };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    const field = reader.string();
+    if (field === "Name") event.name = reader.string(LIMITS.packetBytes);
+    else if (field === "Payload") event.payload = reader.copy(LIMITS.packetBytes);
+    else reader.skip();
+  }
+  return event;
+}
+
+function readKeyring(reader: MsgpackReader): KeyringState {
+  const keyring: KeyringState = { version: 0, keys: [] };
+  for (let entries = reader.map(); entries > 0; entries--) {
+    const field = reader.string();
+    if (field === "Version") keyring.version = reader.uint(MAX_TIME);
+    else if (field === "Keys") {
+      const count = reader.array(LIMITS.keys) ?? 0;
+      for (let i = 0; i < count; i++) {
+        const key = reader.copy(32);
+        if (key !== undefined) keyring.keys.push(key);
+      }
+    } else reader.skip();
+  }
+  return keyring;
+}
