@@ -8,6 +8,7 @@ import { startExec } from "./exec.ts";
 import type { ExecSession } from "./exec_session.ts";
 import { FifoWriter } from "./fifo.ts";
 import { errorFromIo } from "./io_error.ts";
+import { KeyedLock } from "./keyed_lock.ts";
 import { Libc } from "./libc.ts";
 import { LogFile } from "./log_file.ts";
 import { readLog } from "./log_reader.ts";
@@ -50,6 +51,7 @@ export class ContainerIo implements AsyncDisposable {
   readonly #files = new Map<string, LogFile>();
   readonly #execs = new Set<ExecSession>();
   readonly #execDirectories = new Set<string>();
+  readonly #execStarts = new KeyedLock();
   readonly #rotator: LogRotator;
   readonly #stopped = new AbortController();
   #libc: Libc | undefined;
@@ -147,6 +149,7 @@ export class ContainerIo implements AsyncDisposable {
         resolveUser: this.#options.resolveUser,
         directory,
         execId,
+        starts: this.#execStarts,
       });
       this.#track(session, directory, options.signal);
       return session;

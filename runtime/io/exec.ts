@@ -6,6 +6,7 @@ import { execStartError } from "./exec_error.ts";
 import { ExecSession } from "./exec_session.ts";
 import { FifoReader, FifoWriter } from "./fifo.ts";
 import { errorFromIo } from "./io_error.ts";
+import type { KeyedLock } from "./keyed_lock.ts";
 import type { Libc } from "./libc.ts";
 import { type ContainerUser, execProcessSpec, PROCESS_TYPE_URL, type ProcessSpec } from "./process_spec.ts";
 import { TaskProcess } from "./task_process.ts";
@@ -23,6 +24,11 @@ export interface ExecContext {
   /** A directory of this process alone; it must not exist yet. Its last part is the process's name in containerd. */
   directory: string;
   execId: string;
+  /**
+   * One start at a time in a container: the shim does no two at once anyway, and that of containerd 1.6 stands still
+   * for some 15 s when processes end while several wait to start.
+   */
+  starts: KeyedLock;
   /** Numbers of a user named in a container. */
   resolveUser: (containerId: string, user: string, signal?: AbortSignal) => Promise<ContainerUser>;
 }
@@ -68,6 +74,7 @@ export async function startExec(
   undo.defer(() => abandon(process, context.log));
   let pid: number;
   try {
+    using _turn = await context.starts.acquire(id, options.signal);
     await client.tasks.exec({
       containerId: id,
       execId,

@@ -15,7 +15,7 @@ const DRAIN_IDLE_MS = 1_000;
 const KILL_TIMEOUT_MS = 10_000;
 
 /** How long containerd is asked to forget an ended process, in milliseconds. */
-const DELETE_TIMEOUT_MS = 10_000;
+const DELETE_TIMEOUT_MS = 5_000;
 
 const SIGKILL = 9;
 
@@ -161,7 +161,8 @@ export class ExecSession implements ProcessSession {
     try {
       await this.#parts.process.delete(DELETE_TIMEOUT_MS);
     } catch (error) {
-      this.#parts.log.warn("cannot remove an exec'd process", this.#fields(error));
+      const level = error instanceof RuntimeError && error.code === "timeout" ? "debug" : "warn";
+      this.#parts.log[level]("cannot remove an exec'd process", this.#fields(error));
     }
     await this.#parts.cleanUp();
   }

@@ -1,7 +1,12 @@
 /**
  * A log is one endless stream of bytes of which a window is kept: what is older than the window is given back to the
- * file system in place (a hole), so a position in the stream never changes its meaning and whoever appends never
- * notices. This file decides how far the window moves; see docs/decisions for why nothing is renamed or copied.
+ * file system in place, as a hole at the head of the file. This file decides how far the window moves.
+ *
+ * Why so: the shim keeps its descriptor, so a rename rotates nothing; copying and truncating loses what is appended
+ * in between; collapsing the file shifts every position, and cannot be told apart from not having done so after a
+ * crash. A hole needs no space, copies nothing, keeps every position for life (a reader's place stays its place), and
+ * may be made twice. The price: `ls` shows the length of the stream, `du` what is kept; programs that read the file
+ * from its very start see zeros first.
  */
 
 /** How much of a log is kept. */

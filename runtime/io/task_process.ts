@@ -80,7 +80,10 @@ export class TaskProcess {
     }
   }
 
-  /** Removes an exec'd process that has ended, or never started, from its task. Retries until `deadlineMs` is over. */
+  /**
+   * Removes an exec'd process that has ended, or never started, from its task. Retries until `deadlineMs` is over.
+   * Throws `timeout` while a child of it holds its streams: the shim waits for that, and ends with the container.
+   */
   async delete(deadlineMs: number): Promise<void> {
     const signal = AbortSignal.timeout(deadlineMs);
     for (;;) {
@@ -89,7 +92,7 @@ export class TaskProcess {
         return;
       } catch (error) {
         if (isNotFound(error)) return;
-        if (signal.aborted) throw error;
+        if (signal.aborted || (error instanceof RuntimeError && error.code === "timeout")) throw error;
       }
       await pause(RETRY_MS, signal).catch(() => {});
     }
@@ -119,7 +122,8 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
 
 function hasEnded(error: unknown): boolean {
   return error instanceof RuntimeError &&
-    /process already finished|not running|stopped|already exited|closed console|is already closed/.test(
-      error.message,
-    );
+    /process already finished|process not created|not running|stopped|already exited|closed console|is already closed/
+      .test(
+        error.message,
+      );
 }
