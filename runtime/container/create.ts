@@ -1,0 +1,152 @@
+import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
+import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
+import type { ContainerInfo, ContainerSpec, CreateOptions } from "../engine.ts";
+import { RuntimeError } from "../errors.ts";
+import { allDone, type EngineContext, findContainer, snapshotKey, untilDone } from "./context.ts";
+import { endTask } from "./end_task.ts";
+import type { ResolvedRuntime, UnpackedImage } from "./ports.ts";
+import { containerInfo, encodeRecord, type EngineRecord } from "./record.ts";
+import { setPhase } from "./phase.ts";
+import { stopSignalNumber } from "./signals.ts";
+import { createLease, deleteLease, ignoreNotFound, prepareSnapshot, removeSnapshot } from "./snapshot.ts";
+import { runSteps, type Step } from "./steps.ts";
+
+/** Deadline of the calls that start a runtime, in milliseconds; virtual machines take their time. */
+export const TASK_TIMEOUT_MS = 120_000;
+
+/** What users are told when a step begins. */
+const ANNOUNCED: Record<string, string> = { snapshot: "unpacking", network: "network", task: "starting" };
+
+/**
+ * Creates and starts a container, step by step; a failure undoes what was done in reverse. The record is in phase
+ * `creating` until the process runs, so that a creation which nobody lived to finish is never taken for a container.
+ */
+export async function createContainer(
+  context: EngineContext,
+  spec: ContainerSpec,
+  options: CreateOptions & { signal: AbortSignal },
+): Promise<ContainerInfo> {
+  const { client, images, network, specs, runtimes, io, snapshotter, log } = context;
+  const { id } = spec;
+  let runtime!: ResolvedRuntime;
+  let image!: UnpackedImage;
+  let leaseId = "";
+  let mounts!: Mount[];
+  let netnsPath = "";
+  let stdio!: Awaited<ReturnType<typeof io.prepare>>;
+  let container!: Container;
+  let record!: EngineRecord;
+  let pid = 0;
+
+  const steps: Step[] = [
+    {
+      name: "check",
+      async run(signal) {
+        if (await findContainer(context, id, signal) !== undefined) {
+          throw new RuntimeError("already-exists", `Cannot create container "${id}": it exists already`);
+        }
+        runtime = await runtimes.resolve(spec.runtime, { signal });
+      },
+    },
+    {
+      name: "image",
+      async run(signal) {
+        image = await images.ensure(spec.image, { signal, onProgress: options.onPull });
+      },
+    },
+    {
+      name: "lease",
+      async run(signal) {
+        leaseId = await createLease(context, { id, chainId: image.chainId, signal });
+      },
+      undo: () => leaseId === "" ? Promise.resolve() : deleteLease(context, leaseId),
+    },
+    {
+      name: "snapshot",
+      async run(signal) {
+        mounts = await prepareSnapshot(context, { id, chainId: image.chainId, leaseId, signal });
+      },
+      undo: () => removeSnapshot(context, id),
+    },
+    {
+      name: "network",
+      async run(signal) {
+        const guest = await network.attach(id, { tap: runtime.isVm, signal });
+        netnsPath = guest.netnsPath;
+        record = {
+          phase: "creating",
+          imageDigest: image.digest,
+          chainId: image.chainId,
+          stopSignal: stopSignalNumber(image.config.StopSignal),
+          tty: spec.tty,
+          stdin: spec.stdin,
+          runtime: spec.runtime,
+          isVm: runtime.isVm,
+          address: guest.address,
+        };
+      },
+      undo: () => network.detach(id),
+    },
+    {
+      name: "streams",
+      async run() {
+        stdio = await io.prepare(id, { tty: spec.tty, stdin: spec.stdin });
+      },
+      undo: () => io.release(id),
+    },
+    {
+      name: "container",
+      async run(signal) {
+        const ociSpec = await specs.build({ container: spec, image, runtime, netnsPath, mounts, signal });
+        const created = await client.containers.create({
+          container: encodeRecord({
+            id,
+            image: image.name,
+            labels: spec.labels,
+            record,
+            runtime,
+            spec: ociSpec,
+            snapshotter,
+            snapshotKey: snapshotKey(id),
+          }),
+        }, { signal });
+        container = created.container!;
+      },
+      undo: () => untilDone(() => ignoreNotFound(client.containers.delete({ id }))),
+    },
+    {
+      name: "task",
+      async run(signal) {
+        await client.tasks.create({ containerId: id, rootfs: mounts, ...stdio }, {
+          signal,
+          timeoutMs: TASK_TIMEOUT_MS,
+        });
+      },
+      undo: () => endTask(context, id, { stopSignal: record.stopSignal, graceMs: 0 }),
+    },
+    {
+      name: "start",
+      async run(signal) {
+        await allDone([
+          client.tasks.start({ containerId: id }, { signal, timeoutMs: TASK_TIMEOUT_MS })
+            .then((started) => pid = started.pid),
+          setPhase(context, id, { phase: "ready", signal }),
+          deleteLease(context, leaseId),
+        ]);
+      },
+    },
+  ];
+  await runSteps(steps, {
+    signal: options.signal,
+    log,
+    onStep: async (step) => {
+      if (step in ANNOUNCED) options.onStep?.(ANNOUNCED[step]);
+      await context.observe?.("create", step, id);
+    },
+  });
+  return {
+    ...containerInfo({ container, record, task: undefined, logPath: io.logPath(id) }),
+    status: "running",
+    pid,
+  };
+}

@@ -1,0 +1,66 @@
+import type { GarbageReport } from "../engine.ts";
+import { type EngineContext, listContainers } from "./context.ts";
+import type { KeyedMutex } from "./keyed_mutex.ts";
+import { decodeRecord } from "./record.ts";
+import { removeContainer } from "./remove.ts";
+import { removeSnapshot, snapshotOwners } from "./snapshot.ts";
+
+/**
+ * Removes what belongs to no container: what an agent did not live to make or to remove, and what somebody's hand
+ * left. Whatever an operation is busy with, or becomes busy with meanwhile, is left alone. One failure does not keep
+ * the rest from being removed; the first is thrown at the end.
+ */
+export async function collectGarbage(context: EngineContext, mutex: KeyedMutex): Promise<GarbageReport> {
+  const report: GarbageReport = { netns: 0, addresses: 0, veths: 0, rules: 0, snapshots: 0, logs: 0 };
+  const failures: unknown[] = [];
+  const attempt = async (what: string, work: () => Promise<void>) => {
+    try {
+      await work();
+    } catch (error) {
+      context.log.error("cannot collect garbage", { what, error: String(error) });
+      failures.push(error);
+    }
+  };
+  // Grows while operations begin, so that looking at it right before a removal is enough.
+  using busy = mutex.watch();
+  const live = busy.seen;
+  for (const id of await unfinished(context, live)) {
+    // Waits for nobody: only ids that nobody is busy with are taken.
+    if (!live.has(id)) {
+      await attempt(`container ${id}`, () => mutex.run(id, () => removeContainer(context, id)));
+    }
+  }
+  await attempt("networks", async () => {
+    Object.assign(report, await context.network.collectGarbage(() => Promise.resolve(live)));
+  });
+  await attempt("snapshots", async () => {
+    for (const id of await snapshotOwners(context)) {
+      if (live.has(id)) continue;
+      await mutex.run(id, () => removeSnapshot(context, id));
+      report.snapshots++;
+    }
+  });
+  await attempt("logs", async () => {
+    report.logs = await context.io.collectGarbage(live);
+  });
+  if (failures.length > 0) throw failures[0];
+  return report;
+}
+
+/**
+ * Adds every finished container to `live`; returns the ids of those that are half-made or half-removed, and of tasks
+ * without a record.
+ */
+async function unfinished(context: EngineContext, live: Set<string>): Promise<string[]> {
+  const containers = await listContainers(context);
+  const ids: string[] = [];
+  for (const container of containers) {
+    const phase = decodeRecord(container)?.phase;
+    // Somebody else's container in this namespace is none of our business.
+    if (phase === undefined || phase === "ready") live.add(container.id);
+    else ids.push(container.id);
+  }
+  const { tasks } = await context.client.tasks.list({});
+  const known = new Set(containers.map((container) => container.id));
+  return [...ids, ...tasks.map((task) => task.id).filter((id) => !known.has(id))];
+}

@@ -1,0 +1,87 @@
+import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
+import { DEFAULT_CALL_TIMEOUT_MS, inLease } from "../containerd/client.ts";
+import { isNotFound } from "../containerd/errors.ts";
+import { RuntimeError } from "../errors.ts";
+import { type EngineContext, snapshotKey, untilDone } from "./context.ts";
+import { SNAPSHOT_OWNER_LABEL } from "./record.ts";
+
+/** A lease that its maker did not live to end is ended by containerd after this time, in milliseconds. */
+export const LEASE_EXPIRY_MS = 10 * 60_000;
+
+/** Keeps what is being made, and the image's snapshots, from garbage collection until a record refers to it. */
+export async function createLease(
+  context: EngineContext,
+  options: { id: string; chainId: string; signal: AbortSignal },
+): Promise<string> {
+  const { client, snapshotter } = context;
+  const leaseId = `hypercore-${options.id}-${crypto.randomUUID().slice(0, 8)}`;
+  const expire = new Date(Date.now() + LEASE_EXPIRY_MS).toISOString();
+  const { signal } = options;
+  await client.leases.create({ id: leaseId, labels: { "containerd.io/gc.expire": expire } }, { signal });
+  const resource = { type: `snapshots/${snapshotter}`, id: options.chainId };
+  await client.leases.addResource({ id: leaseId, resource }, { signal });
+  return leaseId;
+}
+
+/** Ends a lease. Idempotent. */
+export async function deleteLease(context: Pick<EngineContext, "client">, leaseId: string): Promise<void> {
+  await untilDone(() => ignoreNotFound(context.client.leases.delete({ id: leaseId })));
+}
+
+/** A fresh writable snapshot for the container, in place of one that is there. */
+export async function prepareSnapshot(
+  context: EngineContext,
+  options: { id: string; chainId: string; leaseId: string; signal: AbortSignal },
+): Promise<Mount[]> {
+  const { client, snapshotter } = context;
+  const { id, chainId, leaseId, signal } = options;
+  const prepare = async () => {
+    const { mounts } = await client.snapshots.prepare(
+      { snapshotter, key: snapshotKey(id), parent: chainId, labels: { [SNAPSHOT_OWNER_LABEL]: id } },
+      { signal, ...inLease(leaseId) },
+    );
+    return mounts;
+  };
+  try {
+    return await prepare();
+  } catch (error) {
+    // Left by an agent that did not live to finish, or by the run before.
+    if (!(error instanceof RuntimeError && error.code === "already-exists")) throw error;
+    await removeSnapshot(context, id, signal);
+    return await prepare();
+  }
+}
+
+/** Removes the container's snapshot and what was written to it. Idempotent. */
+export async function removeSnapshot(
+  context: Pick<EngineContext, "client" | "snapshotter">,
+  id: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { client, snapshotter } = context;
+  const request = { snapshotter, key: snapshotKey(id) };
+  await untilDone(() => ignoreNotFound(client.snapshots.remove(request, { signal })), signal);
+}
+
+/** Whose snapshots there are. */
+export async function snapshotOwners(
+  context: Pick<EngineContext, "client" | "snapshotter">,
+): Promise<string[]> {
+  const { client, snapshotter } = context;
+  const filters = [`labels."${SNAPSHOT_OWNER_LABEL}"`];
+  const owners: string[] = [];
+  const messages = client.snapshots.list({ snapshotter, filters }, { timeoutMs: DEFAULT_CALL_TIMEOUT_MS });
+  for await (const { info } of messages) {
+    owners.push(...info.map((snapshot) => snapshot.labels[SNAPSHOT_OWNER_LABEL]));
+  }
+  return owners;
+}
+
+/** Awaits the call; that its thing is not there is fine. */
+export async function ignoreNotFound(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+  }
+}
