@@ -1,0 +1,108 @@
+import type { AgentConfig } from "../agent/config.ts";
+import { type AgentOptions, DEFAULT_CLUSTER_BIND } from "./agent_options.ts";
+import { UsageError } from "./exit.ts";
+import { isLoopback } from "./parse/host_port.ts";
+
+/** Where CNI plugins are looked for: Debian's place, then the plugins' own. */
+const DEFAULT_CNI_PATH = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/** Checks what single flags cannot, and makes the agent's configuration. Throws {@linkcode UsageError}. */
+export function agentConfig(
+  address: string | undefined,
+  options: AgentOptions,
+  hostName: string,
+): AgentConfig {
+  refuseUnavailable(address, options);
+  for (const flag of ["dataDir", "stateDir", "containerdSocket"] as const) {
+    const path = options[flag];
+    if (path !== undefined && !path.startsWith("/")) {
+      throw new UsageError(`${flagOf(flag)}: "${path}" is not an absolute path`);
+    }
+  }
+  if (!/^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,74}[a-zA-Z0-9])?$/.test(options.containerdNs)) {
+    throw new UsageError(`--containerd-ns: "${options.containerdNs}" is not a containerd namespace`);
+  }
+  const apiTls = tlsFiles("--api-tls", options.apiTlsCert, options.apiTlsKey);
+  for (
+    const [flag, { host, port }] of [["--grpc-bind-addr", options.grpcBindAddr], [
+      "--http-bind-addr",
+      options.httpBindAddr,
+    ]] as const
+  ) {
+    if (!isLoopback(host) && apiTls === undefined && !options.insecure) {
+      throw new UsageError(
+        `${flag}: ${host}:${port} is not loopback; give --api-tls-cert and --api-tls-key, or --insecure`,
+      );
+    }
+  }
+  if (options.token !== undefined && !/^[\x21-\x7e]{16,512}$/.test(options.token)) {
+    throw new UsageError("--token: 16 to 512 printable characters without spaces");
+  }
+  return {
+    nodeName: options.nodeName ?? hostName,
+    dataDir: options.dataDir,
+    stateDir: options.stateDir,
+    containerdSocket: options.containerdSocket ?? `${options.dataDir}/containerd.sock`,
+    containerdNamespace: options.containerdNs,
+    grpcBindAddr: options.grpcBindAddr,
+    httpBindAddr: options.httpBindAddr,
+    apiTls,
+    baseUrl: options.clusterBaseUrl,
+    proxyTls: tlsFiles("--cluster-tls", options.clusterTlsCert, options.clusterTlsKey),
+    proxyBindHosts: options.proxyBindAddr ?? ["::"],
+    proxyWorkers: options.proxyWorkers,
+    insecure: options.insecure === true,
+    token: options.token,
+    cniPath: options.cniPath ?? DEFAULT_CNI_PATH,
+    subnet: options.subnet,
+    registryMirrors: groupMirrors(options.registryMirror ?? []),
+    insecureRegistries: options.insecureRegistry ?? [],
+    vcpuLimit: options.vcpuLimit,
+    logMaxBytes: options.logMaxBytes,
+    logMaxFiles: options.logMaxFiles,
+    logLevel: options.logLevel,
+    logFormat: options.logFormat,
+  };
+}
+
+/** Flags whose feature this version does not have: better refused than ignored. */
+function refuseUnavailable(address: string | undefined, options: AgentOptions): void {
+  const asked = {
+    "joining a cluster (--join)": address ?? options.join,
+    "--cluster-bind-addr": options.clusterBindAddr === DEFAULT_CLUSTER_BIND
+      ? undefined
+      : options.clusterBindAddr,
+    "--advertise-addr": options.advertiseAddr,
+    "--profile": options.profile === "hypercore" ? undefined : options.profile,
+    "--encrypt": options.encrypt,
+    "--respawn-on-node-failure": options.respawnOnNodeFailure === true ? true : undefined,
+    "--cluster-policy": options.clusterPolicy,
+    "--beacon-endpoint": options.beaconEndpoint,
+    "--beacon-price": options.beaconPrice,
+    "--beacon-reputation": options.beaconReputation,
+    "--tag": options.tag,
+  };
+  for (const [what, value] of Object.entries(asked)) {
+    if (value !== undefined) {
+      throw new UsageError(`${what} is not available in this version: it runs a single node`);
+    }
+  }
+}
+
+function tlsFiles(flags: string, certFile: string | undefined, keyFile: string | undefined) {
+  if (certFile === undefined && keyFile === undefined) return undefined;
+  if (certFile === undefined || keyFile === undefined) {
+    throw new UsageError(`${flags}-cert and ${flags}-key go together`);
+  }
+  return { certFile, keyFile };
+}
+
+function groupMirrors(mirrors: readonly [string, string][]): Record<string, string[]> {
+  const grouped: Record<string, string[]> = {};
+  for (const [host, url] of mirrors) (grouped[host] ??= []).push(url);
+  return grouped;
+}
+
+function flagOf(attribute: string): string {
+  return `--${attribute.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}

@@ -1,0 +1,33 @@
+import { runAgent } from "../../agent/agent.ts";
+import { agentConfig } from "../agent_config.ts";
+import type { AgentOptions } from "../agent_options.ts";
+import { exitCode } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { agentLog } from "../log.ts";
+
+/** `hypercore agent`. The first SIGINT or SIGTERM ends it in order, the second at once. */
+export async function agent(address: string | undefined, options: AgentOptions, io: Io): Promise<number> {
+  const config = agentConfig(address, options, Deno.hostname());
+  const log = agentLog({
+    level: config.logLevel,
+    format: config.logFormat,
+    write: (line) => Deno.stderr.writeSync(line),
+  });
+  const stopping = new AbortController();
+  const stops = (["SIGINT", "SIGTERM"] as const).map((name) =>
+    io.onSignal(name, () => {
+      if (stopping.signal.aborted) Deno.exit(exitCode.failed);
+      log.info("stopping", { signal: name });
+      stopping.abort();
+    })
+  );
+  try {
+    await runAgent(config, { signal: stopping.signal, log });
+    return exitCode.ok;
+  } catch (error) {
+    log.error("the agent failed", { error: error instanceof Error ? error.message : String(error) });
+    return exitCode.failed;
+  } finally {
+    for (const stop of stops) stop();
+  }
+}
