@@ -9,19 +9,25 @@ export class KeyedLock {
 
   /** Resolves when it is the caller's turn, which lasts until the result is disposed. Throws when aborted before. */
   async acquire(key: string, signal?: AbortSignal): Promise<Disposable> {
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise: turnOver, resolve: endTurn } = Promise.withResolvers<void>();
     const before = this.#tails.get(key) ?? Promise.resolve();
-    const mine = before.then(() => promise);
+    const mine = before.then(() => turnOver);
     this.#tails.set(key, mine);
-    const release = () => {
-      resolve();
+    void mine.then(() => {
       if (this.#tails.get(key) === mine) this.#tails.delete(key);
-    };
-    await before;
-    if (signal?.aborted) {
-      release();
-      throw signal.reason;
+    });
+    const { promise: aborted, reject: giveUp } = Promise.withResolvers<never>();
+    const onAbort = () => giveUp(signal!.reason);
+    try {
+      signal?.throwIfAborted();
+      signal?.addEventListener("abort", onAbort, { once: true });
+      await Promise.race([before, aborted]);
+    } catch (error) {
+      endTurn();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
     }
-    return { [Symbol.dispose]: release };
+    return { [Symbol.dispose]: endTurn };
   }
 }
