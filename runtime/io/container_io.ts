@@ -16,7 +16,7 @@ import { punchHole } from "./log_storage.ts";
 import type { LogLimits } from "./log_window.ts";
 import type { ContainerUser } from "./process_spec.ts";
 import { LogRotator, type RotationStats } from "./rotator.ts";
-import { type TaskStdio, taskStdio } from "./stdio.ts";
+import { type StdioOptions, type TaskStdio, taskStdio } from "./stdio.ts";
 import { TaskProcess } from "./task_process.ts";
 
 /** Most exec'd processes of one agent at once. */
@@ -99,12 +99,12 @@ export class ContainerIo implements AsyncDisposable {
    * Makes what a container's streams need and says what to tell `Tasks.Create`. A log that is there is appended to;
    * the stdin FIFO is a fresh one each time. Call before each creation of a task. Throws RuntimeError.
    */
-  async prepare(id: string, options: { tty: boolean; stdin: boolean }): Promise<TaskStdio> {
+  async prepare(id: string, options: StdioOptions): Promise<TaskStdio> {
     const file = await this.#file(id);
     const stdinPath = this.#stdinPath(id);
     await removeIfThere(stdinPath);
     if (options.stdin) this.#requireLibc().makeFifo(stdinPath);
-    return taskStdio({ logPath: file.path, stdinPath: options.stdin ? stdinPath : "", tty: options.tty });
+    return taskStdio({ log: file.path, stdin: stdinPath }, options);
   }
 
   /**

@@ -396,3 +396,40 @@ Deno.test("garbage collection removes what belongs to nobody and nothing else", 
   ]);
   assert.deepEqual(names(`${bench.stateDir}/stdin`), ["known", "live"]);
 });
+
+Deno.test("a full disk costs lines but stops no container, and logging goes on when there is room again", async () => {
+  await using bench = await IoBench.start({ maxBytes: 100 << 20, maxFiles: 1 });
+  const logDir = `${bench.containerd.scratch}/logs`;
+  const mount = async (...args: string[]) => {
+    const { success, stderr } = await new Deno.Command("mount", { args: [...args, logDir] }).output();
+    assert(success, new TextDecoder().decode(stderr));
+  };
+  const script =
+    "head -c 900000 /dev/zero | tr '\\0' x; echo; touch /tmp/through; until test -e /tmp/go; do sleep 0.05; done; echo back; sleep 1000";
+  for (const tty of [false, true]) {
+    await mount("-t", "tmpfs", "-o", "size=512k", "tmpfs");
+    try {
+      const id = await bench.run({ args: ["sh", "-c", script], tty });
+      const through = { args: ["sh", "-c", "until test -e /tmp/through; do sleep 0.1; done"] };
+      assert.equal((await finish(await bench.io.exec(id, through))).exitCode, 0);
+      await mount("-o", "remount,size=4m");
+      const session = await bench.io.attach(id, {});
+      await finish(await bench.io.exec(id, { args: ["touch", "/tmp/go"] }));
+      await until(session.output[Symbol.asyncIterator](), /back/);
+      await session[Symbol.asyncDispose]();
+    } finally {
+      await new Deno.Command("umount", { args: ["-l", logDir] }).output();
+    }
+  }
+});
+
+Deno.test("a shim that writes the log itself is followed just the same", async () => {
+  await using bench = await IoBench.start();
+  const id = await bench.run({ args: ["sh", "-c", "seq 1 3; exit 2"], plainFile: true });
+  assert.equal((await bench.client.tasks.wait({ containerId: id })).exitStatus, 2);
+  const follower = bench.io.logs(id, { follow: true });
+  let seen = "";
+  while (!seen.endsWith("3\n")) seen += new TextDecoder().decode((await follower.next()).value);
+  assert.equal(seen, "1\n2\n3\n");
+  await follower.return(undefined);
+});

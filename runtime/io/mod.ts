@@ -8,4 +8,4 @@ export { ExecStartError, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND } from "./exec_erro
 export type { LogLimits } from "./log_window.ts";
 export type { ContainerUser } from "./process_spec.ts";
 export type { RotationStats } from "./rotator.ts";
-export type { TaskStdio } from "./stdio.ts";
+export type { StdioOptions, TaskStdio } from "./stdio.ts";

@@ -197,30 +197,37 @@ Deno.test("what runc says of a command that will not start becomes an exit code"
 });
 
 Deno.test("stdio of a container survives odd paths, and refuses relative ones", async () => {
-  const stdio = taskStdio({ logPath: "/var/a b/x?.log", stdinPath: "", tty: false });
-  assert.equal(stdio.stdout, "file:///var/a%20b/x%3F.log");
+  const both = { tty: false, stdin: true };
+  const plain = taskStdio({ log: "/var/a b/x?.log", stdin: "/run/i" }, both);
+  assert.deepEqual(
+    taskStdio({ log: "/var/a b/x?.log", stdin: "/run/i" }, { tty: false, stdin: false, plainFile: true }),
+    { ...plain, stdin: "" },
+  );
+  assert.deepEqual(plain, {
+    stdin: "/run/i",
+    stdout: "file:///var/a%20b/x%3F.log",
+    stderr: "file:///var/a%20b/x%3F.log",
+    terminal: false,
+  });
   const directory = await Deno.makeTempDir({ prefix: "hypercore it's $(a) " });
   try {
-    const { stdout, stderr } = taskStdio({ logPath: `${directory}/log`, stdinPath: "", tty: true });
-    assert.equal(stderr, "");
-    const url = new URL(stdout);
-    assert.deepEqual([...url.searchParams.keys()], ["-c"]);
-    const child = new Deno.Command("bash", {
-      args: [
-        "-c",
-        'exec "$@" 3< <(echo hello) 4</dev/null 5>/dev/null',
-        "_",
-        url.pathname,
-        "-c",
-        url.searchParams.get("-c")!,
-      ],
-    });
-    assert.equal((await child.output()).code, 0);
-    assert.equal(await Deno.readTextFile(`${directory}/log`), "hello\n");
+    for (const tty of [false, true]) {
+      const { stdout, stderr } = taskStdio({ log: `${directory}/${tty}`, stdin: "" }, { tty, stdin: false });
+      assert.equal(stderr, tty ? "" : stdout);
+      const url = new URL(stdout);
+      assert.deepEqual([...url.searchParams.keys()], ["-c"]);
+      const shim = 'exec "$@" 3< <(echo out) 4< <(echo err) 5>/dev/null';
+      const child = new Deno.Command("bash", {
+        args: ["-c", shim, "_", url.pathname, "-c", url.searchParams.get("-c")!],
+      });
+      assert.equal((await child.output()).code, 0);
+      const lines = (await Deno.readTextFile(`${directory}/${tty}`)).trim().split("\n").sort();
+      assert.deepEqual(lines, tty ? ["out"] : ["err", "out"]);
+    }
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
-  assert.throws(() => taskStdio({ logPath: "x", stdinPath: "", tty: false }), isError("invalid"));
+  assert.throws(() => taskStdio({ log: "x", stdin: "" }, both), isError("invalid"));
 });
 
 Deno.test("a rotator goes on past a log it cannot trim, says so once, and counts", async () => {

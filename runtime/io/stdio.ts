@@ -9,26 +9,48 @@ export interface TaskStdio {
   terminal: boolean;
 }
 
+/** What is asked of a container's streams. */
+export interface StdioOptions {
+  tty: boolean;
+  /** Keep stdin open for attach. */
+  stdin: boolean;
+  /**
+   * Let the shim write the file itself, as it does whenever stdin is open: for shims that start no programs. Such a
+   * shim stops to read a stream for good when the disk is full once, and then the container stands still. Of no
+   * effect with a terminal.
+   */
+  plainFile?: boolean;
+}
+
 /**
- * Streams that go to a log by themselves, whatever becomes of the agent and of containerd. Without a terminal the
- * shim appends both streams to the file. For a terminal the shim of containerd 1.6 can only do FIFOs and programs:
- * there a shell beside the shim copies, and goes on when the disk was full.
+ * Streams that go to a log by themselves, whatever becomes of the agent and of containerd: a shell beside the shim
+ * copies them, appending, and goes on when the disk was full (what could not be written is lost, the container is
+ * not). The shim of containerd 1.6 itself does not, and cannot write a terminal's output to a file at all; with stdin
+ * and no terminal it is the only way.
  */
-export function taskStdio(options: { logPath: string; stdinPath: string; tty: boolean }): TaskStdio {
-  const { logPath, stdinPath, tty } = options;
-  if (!logPath.startsWith("/")) {
-    throw new RuntimeError("invalid", `Cannot log to "${logPath}": the path is not absolute`);
+export function taskStdio(paths: { log: string; stdin: string }, options: StdioOptions): TaskStdio {
+  if (!paths.log.startsWith("/")) {
+    throw new RuntimeError("invalid", `Cannot log to "${paths.log}": the path is not absolute`);
   }
-  if (!tty) {
-    const uri = `file://${logPath.split("/").map(encodeURIComponent).join("/")}`;
-    return { stdin: stdinPath, stdout: uri, stderr: uri, terminal: false };
+  const stdin = options.stdin ? paths.stdin : "";
+  // Beside a program, containerd 1.6 connects no stdin but a terminal's.
+  if ((options.plainFile || options.stdin) && !options.tty) {
+    const uri = `file://${paths.log.split("/").map(encodeURIComponent).join("/")}`;
+    return { stdin, stdout: uri, stderr: uri, terminal: false };
   }
-  // Descriptor 5 tells the shim that the program is ready, and has to be closed before anything is forked;
-  // 3 is the terminal's output, 4 the error output that a terminal does not have.
-  const script = `exec 5>&- 4<&- 3<&3; until cat <&3; do sleep 1; done >>${shellWord(logPath)}`;
   // One key with one value: the shim turns it into two arguments, "-c" and the script.
-  const uri = `binary:///bin/sh?-c=${encodeURIComponent(script)}`;
-  return { stdin: stdinPath, stdout: uri, stderr: "", terminal: true };
+  const uri = `binary:///bin/sh?-c=${encodeURIComponent(copyScript(paths.log, options.tty))}`;
+  return { stdin, stdout: uri, stderr: options.tty ? "" : uri, terminal: options.tty };
+}
+
+/**
+ * Copies descriptors 3 (standard output, or the terminal) and 4 (error output) to the log until they end. Closing 5
+ * tells the shim that the program is ready, and has to come before anything is forked.
+ */
+function copyScript(logPath: string, tty: boolean): string {
+  const copy = "copy() { until cat; do sleep 0.2; done; }";
+  const errorOutput = tty ? "" : "copy <&4 3<&- 4<&- & ";
+  return `exec 5>&- >>${shellWord(logPath)}; ${copy}; ${errorOutput}copy <&3 3<&- 4<&-; wait`;
 }
 
 /** Exactly this text for a POSIX shell. */

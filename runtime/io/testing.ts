@@ -19,6 +19,7 @@ export interface TestContainerOptions {
   args: string[];
   tty?: boolean;
   stdin?: boolean;
+  plainFile?: boolean;
 }
 
 /** A private containerd and a {@linkcode ContainerIo} on it, for tests of this folder. */
@@ -56,7 +57,11 @@ export class IoBench implements AsyncDisposable {
   /** Creates and starts a container on a root file system of busybox alone; its id. */
   async run(options: TestContainerOptions): Promise<string> {
     const id = `c-${crypto.randomUUID().slice(0, 8)}`;
-    const { mounts } = await this.client.snapshots.prepare({ snapshotter: "overlayfs", key: id });
+    const { mounts } = await this.client.snapshots.prepare({
+      snapshotter: "overlayfs",
+      key: id,
+      labels: { "containerd.io/gc.root": "test" },
+    });
     // A snapshot without a parent is a plain directory.
     await fillRootfs(mounts[0].source);
     await this.client.containers.create({
@@ -74,7 +79,8 @@ export class IoBench implements AsyncDisposable {
 
   /** Creates and starts the container's task. */
   async startTask(id: string, options: TestContainerOptions): Promise<void> {
-    const stdio = await this.io.prepare(id, { tty: options.tty ?? false, stdin: options.stdin ?? false });
+    const { tty = false, stdin = false, plainFile } = options;
+    const stdio = await this.io.prepare(id, { tty, stdin, plainFile });
     const { mounts } = await this.client.snapshots.mounts({ snapshotter: "overlayfs", key: id });
     await this.client.tasks.create({
       containerId: id,
