@@ -1,0 +1,155 @@
+import type { ContainerInfo, ContainerSpec, CreateOptions } from "../../runtime/engine.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { WorkloadContext } from "./context.ts";
+import { encodeLabels, encodeState, type WorkloadRecord } from "./labels.ts";
+import { parseSpawn } from "./parse_spawn.ts";
+import type { WorkloadSpec } from "./spec.ts";
+import { stopWorkload } from "./stopper.ts";
+import { Workload } from "./workload.ts";
+
+/** Answers whether this node would take the workload, and takes nothing. Throws what a spawn would. */
+export async function dryRun(context: WorkloadContext, request: VmSpawnRequest): Promise<void> {
+  const spec = parseSpawn(request, context.options.node);
+  const refusal = context.ledger.refusal(spec);
+  if (refusal !== undefined) throw refusal;
+  await using _ports = await reservePorts(context, spec);
+}
+
+/**
+ * Admits, creates, starts and routes a workload. When any of it fails, or `signal` aborts, nothing is left of it.
+ */
+export async function spawnWorkload(
+  context: WorkloadContext,
+  request: VmSpawnRequest,
+  options: CreateOptions,
+): Promise<Workload> {
+  const { node, nowMs, observe } = context.options;
+  if (context.closing.signal.aborted) {
+    throw new RuntimeError("unavailable", "Cannot spawn the workload: the agent is stopping");
+  }
+  const spec = parseSpawn(request, node);
+  const id = freshId(context);
+  context.ledger.reserve(id, spec);
+  const workload = new Workload(id, spec, newRecord(request, nowMs()));
+  context.workloads.set(id, workload);
+  const beganMs = nowMs();
+  try {
+    await context.queue.run(id, () => createAndRoute(context, workload, options));
+  } catch (error) {
+    observe?.({ kind: "spawn", durationMs: nowMs() - beganMs, outcome: "failed" });
+    context.emit("failed", id, "the spawn failed");
+    throw error;
+  } finally {
+    // Only a failed spawn that left no container ends here in this phase; one that left something is "stopping".
+    if (workload.phase === "starting") context.forget(workload);
+  }
+  observe?.({ kind: "spawn", durationMs: nowMs() - beganMs, outcome: "ok" });
+  context.emit("spawned", id, `spawned from ${spec.image}`);
+  return workload;
+}
+
+async function createAndRoute(
+  context: WorkloadContext,
+  workload: Workload,
+  options: CreateOptions,
+): Promise<void> {
+  const { engine } = context.options;
+  const { id, spec, record } = workload;
+  const signals = [
+    workload.abort.signal,
+    context.closing.signal,
+    ...(options.signal ? [options.signal] : []),
+  ];
+  const signal = AbortSignal.any(signals);
+  await using _ports = await reservePorts(context, spec);
+  using _place = await context.starts.acquire(signal);
+  const container = await engine.create(containerSpec(workload), { ...options, signal });
+  try {
+    signal.throwIfAborted();
+    await complete(context, workload, container);
+  } catch (error) {
+    await undo(context, workload, record);
+    throw error;
+  }
+  function undo(context: WorkloadContext, workload: Workload, record: WorkloadRecord): void {
+    workload.record = record;
+    // It waits for its turn in the queue, behind this very work: nobody may wait for it here.
+    context.background("cannot remove a workload whose spawn failed", id, () => {
+      return stopWorkload(context, workload, { graceMs: 0 });
+    });
+  }
+}
+
+/** Marks the container as wanted and opens its routes; the two do not wait for each other. */
+async function complete(
+  context: WorkloadContext,
+  workload: Workload,
+  container: ContainerInfo,
+): Promise<void> {
+  const { engine, nowMs } = context.options;
+  const record = { ...workload.record, isComplete: true, startedAtMs: nowMs() };
+  workload.run(container, record);
+  const [failures] = await Promise.all([
+    workload.spec.ports.length > 0 ? context.routes.sync() : [],
+    engine.setLabels(workload.id, encodeState(record)),
+  ]);
+  const own = failures.find(({ hostPort }) => workload.spec.ports.some((port) => port.hostPort === hostPort));
+  if (own !== undefined) {
+    throw new RuntimeError("precondition", `Cannot open host port "${own.hostPort}": ${own.reason}`);
+  }
+}
+
+/** Opens the listeners ahead, so that a port that somebody else has is known before anything is created. */
+async function reservePorts(context: WorkloadContext, spec: WorkloadSpec): Promise<AsyncDisposable> {
+  const stack = new AsyncDisposableStack();
+  try {
+    for (const { hostPort } of spec.ports) {
+      const reservation = await context.options.proxy.reserve(hostPort);
+      stack.defer(() => reservation.release());
+    }
+  } catch (error) {
+    await stack.disposeAsync();
+    throw new RuntimeError("precondition", error instanceof Error ? error.message : String(error), {
+      cause: error,
+    });
+  }
+  return stack;
+}
+
+function containerSpec({ id, spec, record }: Workload): ContainerSpec {
+  return {
+    id,
+    image: spec.image,
+    milliCpus: spec.milliCpus,
+    memoryBytes: spec.memoryBytes,
+    pidsLimit: spec.pidsLimit,
+    env: spec.env,
+    args: spec.args,
+    tty: spec.tty,
+    stdin: spec.stdin,
+    hostname: spec.name ?? id,
+    runtime: spec.runtime,
+    labels: encodeLabels(record),
+  };
+}
+
+function newRecord(request: VmSpawnRequest, nowMs: number): WorkloadRecord {
+  return {
+    request,
+    isComplete: false,
+    isStopping: false,
+    generation: 1,
+    restarts: 0,
+    failures: 0,
+    createdAtMs: nowMs,
+    startedAtMs: 0,
+  };
+}
+
+function freshId({ options, workloads }: WorkloadContext): string {
+  for (;;) {
+    const id = options.newId();
+    if (!workloads.has(id)) return id;
+  }
+}
