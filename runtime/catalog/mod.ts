@@ -16,3 +16,5 @@ export interface MicroVmSpec {
   kernel: string;
   rootfsPath: string;
 }
+
+export { type ResolvedRuntime, RuntimeCatalog, type RuntimeCatalogOptions, searchPath } from "./catalog.ts";

@@ -16,21 +16,25 @@ export function hostsFile(options: { hostname: string; address?: string }): stri
     .join("\n") + "\n";
 }
 
+/** Where {@linkcode writeHostFiles} puts them. */
+export function hostFilePaths(dir: string): HostFiles {
+  return { resolvConf: `${dir}/resolv.conf`, hosts: `${dir}/hosts`, hostname: `${dir}/hostname` };
+}
+
 /**
  * Writes resolv.conf, hosts and hostname of a container into a folder of its own, which must outlive the container.
  * The host's resolver configuration is read anew each time.
  */
 export async function writeHostFiles(
   options: { dir: string; hostname: string; address?: string },
-): Promise<HostFiles> {
+): Promise<void> {
   const { dir } = options;
-  const files = { resolvConf: `${dir}/resolv.conf`, hosts: `${dir}/hosts`, hostname: `${dir}/hostname` };
+  const files = hostFilePaths(dir);
   await Deno.mkdir(dir, { recursive: true, mode: 0o711 });
   const candidates = await Promise.all(["/etc/resolv.conf", UPSTREAM_RESOLV_CONF].map(readIfThere));
   await write(files.resolvConf, guestResolvConf(candidates));
   await write(files.hosts, hostsFile(options));
   await write(files.hostname, `${options.hostname}\n`);
-  return files;
 }
 
 /** Readable by every user of the container, whatever the agent's umask. */

@@ -8,17 +8,15 @@ export interface ImageProcess {
   /** `user[:group]`; empty means root. */
   user: string;
   workingDir: string;
-  /** Empty means SIGTERM. */
-  stopSignal: string;
 }
 
 /**
- * Takes the `config` object out of an image configuration (OCI image spec 1.1, or Docker's schema 2), which anyone
- * may have written. Throws `invalid` that names the image and the field.
+ * Checks the `config` object of an image configuration (OCI image spec 1.1, or Docker's schema 2), which anyone may
+ * have written. Throws `invalid` that names the image and the field.
  */
 export function parseImageConfig(image: string, config: unknown): ImageProcess {
-  const fields = isObject(config) && isObject(config.config) ? config.config : {};
-  if (!isObject(config)) throw invalid(image, "it is not a JSON object");
+  const fields = config ?? {};
+  if (!isObject(fields)) throw invalid(image, "it is not a JSON object");
   const strings = (name: string): string[] => {
     const value = fields[name] ?? [];
     if (Array.isArray(value) && value.every((item) => typeof item === "string" && !item.includes("\0"))) {
@@ -37,7 +35,6 @@ export function parseImageConfig(image: string, config: unknown): ImageProcess {
     env: strings("Env"),
     user: string("User"),
     workingDir: string("WorkingDir"),
-    stopSignal: string("StopSignal"),
   };
 }
 

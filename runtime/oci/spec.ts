@@ -112,6 +112,7 @@ function check(request: SpecRequest): void {
   const refuse = (reason: string) => {
     throw invalid(request.id, reason);
   };
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/.test(request.id)) refuse("the id is not a plain name");
   const isCount = (value: number) => Number.isSafeInteger(value) && value > 0;
   if (!isCount(request.milliCpus)) refuse(`${request.milliCpus} is not a number of CPU thousandths`);
   if (!isCount(request.pidsLimit)) refuse(`${request.pidsLimit} is not a limit of processes`);
@@ -137,5 +138,5 @@ function argumentBytes(texts: readonly string[]): number {
 }
 
 function invalid(id: string, reason: string): RuntimeError {
-  return new RuntimeError("invalid", `Cannot build the spec of "${id}": ${reason}`);
+  return new RuntimeError("invalid", `Cannot build the spec of "${id.slice(0, 64)}": ${reason}`);
 }

@@ -1,0 +1,366 @@
+import assert from "node:assert/strict";
+import { TestHost } from "../../tests/support/host.ts";
+import { RuntimeError, type RuntimeErrorCode } from "../errors.ts";
+import { type Log, silentLog } from "../log.ts";
+import type { RunCommand } from "./command.ts";
+import { GuestNetworks } from "./network.ts";
+
+const CNI_PATH = ["/usr/lib/cni"];
+const SUBNET = "192.168.127.0/24";
+const OUTSIDE = "10.91.0.2";
+const METADATA = "169.254.169.254";
+
+/** A host with an uplink to an outside machine that has the metadata address too, and guests' networks on it. */
+class Site implements AsyncDisposable {
+  private constructor(
+    readonly host: TestHost,
+    readonly outside: TestHost,
+    readonly dir: string,
+    readonly suffix: string,
+  ) {}
+
+  static async create(): Promise<Site> {
+    const host = await TestHost.create();
+    const outside = await TestHost.create();
+    const { peerInterface } = await host.connect(outside, { address: "10.91.0.1", peerAddress: OUTSIDE });
+    await outside.run("ip", "address", "add", `${METADATA}/32`, "dev", peerInterface);
+    const dir = await Deno.makeTempDir({ prefix: "hc-net-" });
+    return new Site(host, outside, dir, crypto.randomUUID().slice(0, 8));
+  }
+
+  networks(
+    options: { run?: RunCommand; cniPath?: readonly string[]; subnet?: string; log?: Log } = {},
+  ): GuestNetworks {
+    return new GuestNetworks({
+      dataDir: this.dir,
+      subnet: SUBNET,
+      cniPath: CNI_PATH,
+      log: silentLog,
+      run: this.host.runCommand,
+      writeSysctl: this.host.writeSysctl,
+      ...options,
+    });
+  }
+
+  /** An id no other test uses: netns names are the machine's. */
+  id(name: string): string {
+    return `${name}-${this.suffix}`;
+  }
+
+  /** What is left of guests on the host; base chains of the firewall plugin stay by design. */
+  async traces(): Promise<Record<string, unknown>> {
+    const files = async (dir: string) => {
+      try {
+        return (await Array.fromAsync(Deno.readDir(dir))).map((entry) => entry.name)
+          .filter((name) => /^\d+\.|json/.test(name));
+      } catch (error) {
+        if (error instanceof Deno.errors.NotFound) return [];
+        throw error;
+      }
+    };
+    const rules = (await this.host.run("iptables-save")).stdout.split("\n");
+    const table = (await this.host.run("nft", "list", "ruleset")).stdout;
+    return {
+      veths:
+        (await this.host.run("ip", "-o", "link")).stdout.split("\n").filter((line) => /: veth/.test(line))
+          .length,
+      netns: (await this.host.guestNetns()).length,
+      leases: await files(`${this.dir}/network/ipam/hypercore`),
+      records: await files(`${this.dir}/network/guests`),
+      rules: rules.filter((line) => line.includes("192.168.127.")),
+      elements: [...table.matchAll(/"veth[^"]*"/g)].length,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.host[Symbol.asyncDispose]();
+    await this.outside[Symbol.asyncDispose]();
+    await Deno.remove(this.dir, { recursive: true });
+  }
+}
+
+const NOTHING = { veths: 0, netns: 0, leases: [], records: [], rules: [], elements: 0 };
+
+/** Whether a TCP connection from inside a netns comes about. */
+async function connects(netns: string, host: string, port: number): Promise<boolean> {
+  const args = [
+    `--net=${netns}`,
+    "curl",
+    "-sg",
+    "--connect-timeout",
+    "0.7",
+    "-m",
+    "3",
+    `http://${host}:${port}/`,
+  ];
+  return (await new Deno.Command("nsenter", { args, stdout: "null", stderr: "null" }).output()).code === 0;
+}
+
+/** An HTTP server on every address of a network namespace that answers with the caller's address. */
+async function serve(netns: string): Promise<AsyncDisposable> {
+  const script = "Deno.serve({ hostname: '::', port: 8080, onListen: () => console.log('up') }, " +
+    "(_request, info) => new Response(info.remoteAddr.hostname))";
+  const child = new Deno.Command("nsenter", {
+    args: [`--net=${netns}`, Deno.execPath(), "eval", "--no-lock", "--no-config", script],
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  const { done } = await reader.read();
+  assert.equal(done, false, "the test's HTTP server must start");
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.status;
+      await reader.cancel();
+    },
+  };
+}
+
+async function rejectsWith(work: Promise<unknown>, code: RuntimeErrorCode, message: RegExp): Promise<void> {
+  await assert.rejects(work, (error: unknown) => {
+    assert.ok(error instanceof RuntimeError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+    return true;
+  });
+}
+
+Deno.test("a guest reaches the outside, and neither the host, nor other guests, nor the metadata address", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  assert.equal(await networks.ensureHost(), true);
+  assert.equal(await networks.ensureHost(), false);
+  const a = await networks.attach(site.id("a"));
+  const b = await networks.attach(site.id("b"));
+  assert.equal(a.gateway, "192.168.127.1");
+  assert.notEqual(a.address, b.address);
+  await using _host = await serve(site.host.netnsPath);
+  await using _outside = await serve(site.outside.netnsPath);
+  await using _guest = await serve(b.netnsPath);
+
+  assert.equal(await connects(site.host.netnsPath, b.address, 8080), true, "host to guest");
+  assert.equal(await connects(a.netnsPath, OUTSIDE, 8080), true, "guest to outside");
+  assert.equal(await connects(a.netnsPath, a.gateway, 8080), false, "guest to gateway");
+  assert.equal(await connects(a.netnsPath, "10.91.0.1", 8080), false, "guest to the host's uplink address");
+  assert.equal(await connects(a.netnsPath, b.address, 8080), false, "guest to guest");
+  assert.equal(
+    await connects(site.host.netnsPath, METADATA, 8080),
+    true,
+    "the metadata address answers the host",
+  );
+  assert.equal(await connects(a.netnsPath, METADATA, 8080), false, "guest to metadata");
+  const { stdout } = await site.host.run(
+    "nsenter",
+    `--net=${a.netnsPath}`,
+    "curl",
+    "-s",
+    `http://${OUTSIDE}:8080/`,
+  );
+  assert.match(stdout, /10\.91\.0\.1$/, "masqueraded");
+  await networks.check(site.id("a"));
+});
+
+Deno.test("a guest reaches no address of the host by IPv6, and none with another's source address", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const a = await networks.attach(site.id("a"));
+  const b = await networks.attach(site.id("b"));
+  await using _host = await serve(site.host.netnsPath);
+  await using _outside = await serve(site.outside.netnsPath);
+  const veth = (await site.host.run("ip", "route", "get", a.address)).stdout.match(/dev (\S+)/)
+    ?.[1] as string;
+  // Even if someone turns IPv6 on again on the host's end.
+  await site.host.run("sysctl", "-qw", `net/ipv6/conf/${veth}/disable_ipv6=0`);
+  await site.host.run("ip", "address", "add", "fe80::77/64", "dev", veth, "nodad");
+  assert.equal(await connects(a.netnsPath, "[fe80::77%25eth0]", 8080), false, "link-local");
+  await site.host.run("ip", "-n", `hc-${site.id("a")}`, "address", "add", `${b.address}/32`, "dev", "eth0");
+  const spoofed = await site.host.runCommand({
+    program: "nsenter",
+    args: [
+      `--net=${a.netnsPath}`,
+      "curl",
+      "-s",
+      "--interface",
+      b.address,
+      "-m",
+      "1",
+      `http://${OUTSIDE}:8080/`,
+    ],
+    timeoutMs: 10_000,
+  });
+  assert.notEqual(spoofed.code, 0, "spoofed source");
+});
+
+Deno.test("other software's veths are not judged", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  await networks.attach(site.id("a"));
+  await using other = await TestHost.create();
+  await other.connect(site.host, { address: "10.92.0.2", peerAddress: "10.92.0.1" });
+  await using _host = await serve(site.host.netnsPath);
+  assert.equal(await connects(other.netnsPath, "10.92.0.1", 8080), true);
+});
+
+Deno.test("the outside cannot open connections to a guest by routing through the host", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const a = await networks.attach(site.id("a"));
+  await using _guest = await serve(a.netnsPath);
+  await site.outside.run("ip", "route", "add", SUBNET, "via", "10.91.0.1");
+  assert.equal(await connects(site.host.netnsPath, a.address, 8080), true);
+  assert.equal(await connects(site.outside.netnsPath, a.address, 8080), false);
+});
+
+Deno.test("detach leaves nothing behind, twice, and works after the netns is gone", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const id = site.id("a");
+  await networks.attach(id);
+  assert.equal((await site.traces()).veths, 1);
+  await networks.detach(id);
+  await networks.detach(id);
+  assert.deepEqual(await site.traces(), NOTHING);
+  await networks.attach(id);
+  await site.host.run("ip", "netns", "delete", `hc-${id}`);
+  await networks.detach(id);
+  assert.deepEqual(await site.traces(), NOTHING);
+});
+
+Deno.test("attach is idempotent and survives a restart of the agent", async () => {
+  await using site = await Site.create();
+  const before = site.networks();
+  await before.ensureHost();
+  const first = await before.attach(site.id("a"));
+  const after = site.networks();
+  assert.equal(await after.ensureHost(), true);
+  assert.deepEqual(await after.attach(site.id("a")), first);
+  assert.deepEqual(await after.get(site.id("a")), first);
+  await after.check(site.id("a"));
+});
+
+Deno.test("flushed rules are noticed and put back with the guests in them", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const a = await networks.attach(site.id("a"));
+  await using _host = await serve(site.host.netnsPath);
+  await site.host.run("nft", "flush", "ruleset");
+  assert.equal(await connects(a.netnsPath, a.gateway, 8080), true, "open without the table");
+  await assert.rejects(networks.check(site.id("a")));
+  assert.equal(await networks.ensureHost(), true);
+  assert.equal(await connects(a.netnsPath, a.gateway, 8080), false);
+  await site.host.run("nft", "flush", "ruleset");
+  await networks.attach(site.id("b"));
+  assert.equal(await connects(a.netnsPath, a.gateway, 8080), false, "put back by the next attach");
+});
+
+Deno.test("twenty guests attached at once all get an address of their own and leave no trace", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const ids = Array.from({ length: 20 }, (_, index) => site.id(`n${index}`));
+  const guests = await Promise.all(ids.map((id) => networks.attach(id)));
+  assert.equal(new Set(guests.map((guest) => guest.address)).size, 20);
+  assert.equal(await networks.ensureHost(), false);
+  await Promise.all(ids.map((id) => networks.detach(id)));
+  assert.deepEqual(await site.traces(), NOTHING);
+});
+
+Deno.test("a full subnet is told as exhausted and leaves nothing of the guest", async () => {
+  await using site = await Site.create();
+  const networks = site.networks({ subnet: "192.168.127.0/28" });
+  await networks.ensureHost();
+  for (let index = 0; index < 13; index++) await networks.attach(site.id(`n${index}`));
+  await rejectsWith(networks.attach(site.id("over")), "exhausted", /over-.*no IP addresses available/);
+  const traces = await site.traces();
+  assert.equal(traces.veths, 13);
+  assert.equal((traces.records as string[]).length, 13);
+});
+
+Deno.test("a missing plugin is named with where it was looked for, before anything is made", async () => {
+  await using site = await Site.create();
+  const networks = site.networks({ cniPath: ["/nonexistent/a", "/nonexistent/b"] });
+  await networks.ensureHost();
+  await rejectsWith(
+    networks.attach(site.id("a")),
+    "precondition",
+    /CNI plugin "loopback": it is not in \/nonexistent\/a, \/nonexistent\/b/,
+  );
+  await rejectsWith(site.networks().attach(site.id("a"), { tap: true }), "precondition", /"tc-redirect-tap"/);
+  assert.deepEqual(await site.traces(), NOTHING);
+});
+
+Deno.test("an attach that dies at any step is cleaned up by the next agent's garbage collection", async () => {
+  await using site = await Site.create();
+  await site.networks().ensureHost();
+  const live = await site.networks().attach(site.id("live"));
+  const baseline = await site.traces();
+  let step = 0;
+  for (let isDone = false; !isDone; step++) {
+    let count = 0;
+    // From the chosen call on nothing runs any more, as if the agent were dead; before or after its work.
+    for (const when of ["before", "after"]) {
+      count = 0;
+      const networks = site.networks({
+        run: async (request) => {
+          const mine = count++;
+          if (mine > step || (mine === step && when === "before")) throw new Error("the agent is dead");
+          const result = await site.host.runCommand(request);
+          if (mine === step) throw new Error("the agent is dead");
+          return result;
+        },
+      });
+      const id = site.id(`s${step}${when}`);
+      const outcome = await networks.attach(id).then(() => "attached", () => "failed");
+      const next = site.networks();
+      await next.ensureHost();
+      await next.collectGarbage(() => Promise.resolve(new Set([site.id("live")])));
+      assert.deepEqual(await site.traces(), baseline, `step ${step}, ${when}`);
+      if (outcome === "attached") isDone = true;
+    }
+  }
+  assert.ok(step > 4, `${step} steps`);
+  assert.equal((await site.networks().attach(site.id("live"))).address, live.address);
+});
+
+Deno.test("garbage collection leaves alone who is live or being attached, and finds orphaned leases", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const kept = site.id("kept");
+  await networks.attach(kept);
+  const lost = site.id("lost");
+  await networks.attach(lost);
+  await Deno.remove(`${site.dir}/network/guests/${lost}.json`);
+  const attaching = networks.attach(site.id("new"));
+  const garbage = await networks.collectGarbage(() => Promise.resolve(new Set([kept, site.id("new")])));
+  await attaching;
+  assert.equal(garbage.addresses, 1);
+  const traces = await site.traces();
+  assert.equal((traces.leases as string[]).length, 2);
+  assert.equal((traces.rules as string[]).length, 4);
+  assert.equal(traces.netns, 2);
+});
+
+Deno.test("a half-made netns is replaced", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  await Deno.writeTextFile(`/run/netns/hc-${site.id("a")}`, "");
+  const guest = await networks.attach(site.id("a"));
+  assert.ok(guest.address);
+  await networks.detach(site.id("a"));
+  assert.deepEqual(await site.traces(), NOTHING);
+});
+
+Deno.test("ids that are no plain names are refused", async () => {
+  await using site = await Site.create();
+  for (const id of ["../../etc/shadow", "", "a/b", "-x", "a b"]) {
+    assert.throws(() => site.networks().attach(id), /Cannot use network id/);
+  }
+});
