@@ -50,13 +50,10 @@ export class HostSpecBuilder {
       user,
       netnsPath,
     };
-    const { hostname } = container;
-    const hostFiles = await writeHostFiles({
-      dir: `${this.#dir}/${container.id}`,
-      hostname,
-      address: input.address,
-    });
-    return { ...buildSpec(image, container, { ...facts, hostFiles }) };
+    const dir = `${this.#dir}/${container.id}`;
+    const spec = buildSpec(image, container, { ...facts, hostFiles: hostFilePaths(dir) });
+    await writeHostFiles({ dir, hostname: container.hostname, address: input.address });
+    return { ...spec };
   }
 
   /** Removes a container's files; it must be gone. Idempotent. */
