@@ -133,12 +133,12 @@ Deno.test("exec", async (t) => {
     const { stdout } = await finish(
       await bench.io.exec(id, {
         args: sh("id; pwd; echo $FROM $NEW"),
-        user: "1234",
+        user: "app",
         workingDirectory: "/tmp",
         env: ["FROM=exec", "NEW=1"],
       }),
     );
-    assert.match(stdout, /^uid=1234 gid=77 groups=[^\n]*88\n\/tmp\nexec 1\n$/);
+    assert.match(stdout, /^uid=1234\(app\) gid=77\(app\) groups=[^\n]*88\(extra\)\n\/tmp\nexec 1\n$/);
   });
 
   await t.step("passes signals on", async () => {
@@ -179,6 +179,10 @@ Deno.test("exec", async (t) => {
 
   await t.step("refuses what makes no sense", async () => {
     await assert.rejects(bench.io.exec(id, { args: [] }), isError("invalid"));
+    await assert.rejects(
+      bench.io.exec(id, { args: ["id"], user: "nobody-here" }),
+      isError("invalid", /nobody-here/),
+    );
     await assert.rejects(bench.io.exec(id, { args: ["a\0b"] }), isError("invalid"));
     await assert.rejects(bench.io.exec(id, { args: ["a"], env: ["novalue"] }), isError("invalid"));
     await assert.rejects(bench.io.exec(id, { args: ["x".repeat(2 << 20)] }), isError("invalid"));

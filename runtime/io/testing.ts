@@ -108,7 +108,6 @@ export class IoBench implements AsyncDisposable {
       logDir: `${this.containerd.scratch}/logs`,
       stateDir: this.stateDir,
       limits: this.#limits,
-      resolveUser: (_id, user) => Promise.resolve({ uid: Number(user), gid: 77, groups: [88] }),
       log,
       rotationIntervalMs: 50,
     });
@@ -125,11 +124,13 @@ function json(value: unknown): Uint8Array<ArrayBuffer> {
 }
 
 async function fillRootfs(root: string): Promise<void> {
-  for (const name of ["bin", "dev", "proc", "sys", "tmp"]) {
+  for (const name of ["bin", "dev", "etc", "proc", "sys", "tmp"]) {
     await Deno.mkdir(`${root}/${name}`, { recursive: true });
   }
   await Deno.copyFile("/bin/busybox", `${root}/bin/busybox`);
   for (const name of APPLETS) await Deno.symlink("busybox", `${root}/bin/${name}`);
+  await Deno.writeTextFile(`${root}/etc/passwd`, "root:x:0:0::/:/bin/sh\napp:x:1234:77::/tmp:/bin/sh\n");
+  await Deno.writeTextFile(`${root}/etc/group`, "app:x:77:\nextra:x:88:app\n");
   await Deno.writeTextFile(`${root}/bin/not-executable`, "#!/bin/sh\n", { mode: 0o644 });
 }
 
