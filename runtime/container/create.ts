@@ -1,10 +1,11 @@
 import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
+import type { ResolvedRuntime } from "../catalog/mod.ts";
 import type { ContainerInfo, ContainerSpec, CreateOptions } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
 import { allDone, type EngineContext, findContainer, snapshotKey, untilDone } from "./context.ts";
 import { endTask } from "./end_task.ts";
-import type { ResolvedRuntime, UnpackedImage } from "./ports.ts";
+import type { UnpackedImage } from "./ports.ts";
 import { containerInfo, encodeRecord, type EngineRecord } from "./record.ts";
 import { setPhase } from "./phase.ts";
 import { stopSignalNumber } from "./signals.ts";
@@ -34,6 +35,7 @@ export async function createContainer(
   let mounts!: Mount[];
   let netnsPath = "";
   let stdio!: Awaited<ReturnType<typeof io.prepare>>;
+  let ociSpec!: Record<string, unknown>;
   let container!: Container;
   let record!: EngineRecord;
   let pid = 0;
@@ -95,9 +97,15 @@ export async function createContainer(
       undo: () => io.release(id),
     },
     {
+      name: "spec",
+      async run() {
+        ociSpec = await specs.build({ container: spec, image, netnsPath, address: record.address, mounts });
+      },
+      undo: () => specs.release(id),
+    },
+    {
       name: "container",
       async run(signal) {
-        const ociSpec = await specs.build({ container: spec, image, runtime, netnsPath, mounts, signal });
         const created = await client.containers.create({
           container: encodeRecord({
             id,

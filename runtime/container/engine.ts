@@ -157,7 +157,7 @@ export class ContainerdEngine implements ContainerEngine {
     const signal = AbortSignal.any([this.#stopped.signal, ...(options.signal ? [options.signal] : [])]);
     try {
       signal.throwIfAborted();
-      return await this.#mutex.run(id, () => options.work(signal), signal);
+      return await this.#mutex.run(id, () => options.work(signal), { signal });
     } catch (error) {
       if (error instanceof RuntimeError && !signal.aborted) throw error;
       if (signal.aborted) {

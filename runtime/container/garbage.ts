@@ -3,6 +3,7 @@ import { type EngineContext, listContainers } from "./context.ts";
 import type { KeyedMutex } from "./keyed_mutex.ts";
 import { decodeRecord } from "./record.ts";
 import { removeContainer } from "./remove.ts";
+import { endShim, findShims } from "./shims.ts";
 import { removeSnapshot, snapshotOwners } from "./snapshot.ts";
 
 /**
@@ -24,25 +25,36 @@ export async function collectGarbage(context: EngineContext, mutex: KeyedMutex):
   // Grows while operations begin, so that looking at it right before a removal is enough.
   using busy = mutex.watch();
   const live = busy.seen;
+  // Waits for nobody: only ids that nobody is busy with are taken.
+  const exclusively = async (id: string, work: () => Promise<void>) => {
+    if (!live.has(id)) await attempt(id, () => mutex.run(id, work, { unseenBy: busy }));
+  };
   for (const id of await unfinished(context, live)) {
-    // Waits for nobody: only ids that nobody is busy with are taken.
-    if (!live.has(id)) {
-      await attempt(`container ${id}`, () => mutex.run(id, () => removeContainer(context, id)));
-    }
+    await exclusively(id, () => removeContainer(context, id));
   }
   await attempt("networks", async () => {
     Object.assign(report, await context.network.collectGarbage(() => Promise.resolve(live)));
   });
   await attempt("snapshots", async () => {
     for (const id of await snapshotOwners(context)) {
-      if (live.has(id)) continue;
-      await mutex.run(id, () => removeSnapshot(context, id));
-      report.snapshots++;
+      await exclusively(id, async () => {
+        await removeSnapshot(context, id);
+        report.snapshots++;
+      });
+    }
+  });
+  await attempt("shims", async () => {
+    for (const shim of await findShims(context.client)) {
+      await exclusively(shim.id, async () => {
+        context.log.warn("ending a shim that containerd has lost", { ...shim });
+        await endShim(shim, context.client);
+      });
     }
   });
   await attempt("logs", async () => {
     report.logs = await context.io.collectGarbage(live);
   });
+  await attempt("spec files", async () => void await context.specs.collectGarbage(live));
   if (failures.length > 0) throw failures[0];
   return report;
 }

@@ -1,5 +1,10 @@
 import { RuntimeError } from "../errors.ts";
 
+/** Keys that are, or were since the watch began, busy; see {@linkcode KeyedMutex.watch}. */
+export interface BusyKeys extends Disposable {
+  readonly seen: Set<string>;
+}
+
 /** Lets one operation per key run at a time, in order of arrival; keys do not wait for each other. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
@@ -12,16 +17,20 @@ export class KeyedMutex {
 
   /**
    * Runs `work` when the key is free. Throws `canceled` when the signal aborts while waiting; a running `work` is not
-   * interrupted.
+   * interrupted. The watch `unseenBy` does not hear of it.
    */
-  async run<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async run<T>(
+    key: string,
+    work: () => Promise<T>,
+    options: { signal?: AbortSignal; unseenBy?: BusyKeys } = {},
+  ): Promise<T> {
     const before = this.#tails.get(key);
     const { promise: done, resolve: release } = Promise.withResolvers<void>();
     const tail = before === undefined ? done : before.then(() => done);
     this.#tails.set(key, tail);
-    for (const seen of this.#watchers) seen.add(key);
+    for (const seen of this.#watchers) if (seen !== options.unseenBy?.seen) seen.add(key);
     try {
-      if (before !== undefined) await settledOrAborted(before, key, signal);
+      if (before !== undefined) await settledOrAborted(before, key, options.signal);
       return await work();
     } finally {
       release();
@@ -30,7 +39,7 @@ export class KeyedMutex {
   }
 
   /** A set of all keys that are busy now, and of those that become so until disposed. */
-  watch(): { seen: Set<string> } & Disposable {
+  watch(): BusyKeys {
     const seen = new Set(this.#tails.keys());
     this.#watchers.add(seen);
     return { seen, [Symbol.dispose]: () => void this.#watchers.delete(seen) };

@@ -1,9 +1,8 @@
-import type { Any } from "@bufbuild/protobuf/wkt";
-import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
-import type { RuntimeSelection } from "../catalog/mod.ts";
-import type { AttachOptions, ContainerSpec, ExecOptions, LogOptions, ProcessSession } from "../engine.ts";
+import type { RuntimeCatalog } from "../catalog/mod.ts";
 import type { PullProgress } from "../image/mod.ts";
+import type { ContainerIo } from "../io/mod.ts";
 import type { Network } from "../network/mod.ts";
+import type { HostSpecBuilder } from "../oci/mod.ts";
 
 /** The parts an engine is made of, as narrow as it uses them; `runtime/mod.ts` puts the real ones in. */
 export interface EngineParts {
@@ -47,46 +46,14 @@ export interface Images {
 /** Guest networks, as far as an engine uses them. */
 export type EngineNetwork = Pick<Network, "ensureHost" | "attach" | "detach" | "collectGarbage">;
 
-/** What a spec is built from. */
-export interface SpecInput {
-  container: ContainerSpec;
-  image: UnpackedImage;
-  runtime: ResolvedRuntime;
-  netnsPath: string;
-  /** The container's own snapshot, not mounted: user names are looked up in it. */
-  mounts: readonly Mount[];
-  signal?: AbortSignal;
-}
+/** Makes OCI runtime specs, and the files that these mount into the container. */
+export type SpecBuilder = Pick<HostSpecBuilder, "build" | "release" | "collectGarbage">;
 
-/** Makes OCI runtime specs. */
-export interface SpecBuilder {
-  build(input: SpecInput): Promise<Record<string, unknown>>;
-}
+/** The runtimes by name; what each needs is checked. */
+export type Runtimes = Pick<RuntimeCatalog, "resolve">;
 
-/** A runtime whose needs are met. */
-export interface ResolvedRuntime {
-  /** containerd's name: "io.containerd.runc.v2". */
-  name: string;
-  options?: Any;
-  isVm: boolean;
-}
-
-/** The runtimes by name. */
-export interface Runtimes {
-  /** Throws `invalid` for an unknown option, `precondition` that names what the runtime lacks here. */
-  resolve(selection: RuntimeSelection, options: { signal?: AbortSignal }): Promise<ResolvedRuntime>;
-}
-
-/** Streams: logs, exec, attach. See `ContainerIo`. */
-export interface Io {
-  logPath(id: string): string;
-  prepare(
-    id: string,
-    options: { tty: boolean; stdin: boolean },
-  ): Promise<{ stdin: string; stdout: string; stderr: string; terminal: boolean }>;
-  logs(id: string, options?: LogOptions): AsyncIterable<Uint8Array>;
-  exec(id: string, options: ExecOptions): Promise<ProcessSession>;
-  attach(id: string, options: AttachOptions): Promise<ProcessSession>;
-  release(id: string): Promise<void>;
-  collectGarbage(liveIds: ReadonlySet<string>): Promise<number>;
-}
+/** Streams: logs, exec, attach. */
+export type Io = Pick<
+  ContainerIo,
+  "logPath" | "prepare" | "logs" | "exec" | "attach" | "release" | "collectGarbage"
+>;

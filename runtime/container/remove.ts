@@ -1,7 +1,7 @@
 import { RuntimeError } from "../errors.ts";
 import { anyJson, RUNTIME_SPEC_TYPE_URL } from "../containerd/any.ts";
 import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
-import { type EngineContext, findContainer, untilDone } from "./context.ts";
+import { allDone, type EngineContext, findContainer, untilDone } from "./context.ts";
 import { endTask } from "./end_task.ts";
 import { setPhase } from "./phase.ts";
 import { decodeRecord, recordLabels } from "./record.ts";
@@ -21,7 +21,7 @@ export async function removeContainer(
   id: string,
   options: { graceMs?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
-  const { client, network, io } = context;
+  const { client, network, specs, io } = context;
   const { signal } = options;
   const step = async (name: string, work: () => Promise<unknown>) => {
     await context.observe?.("remove", name, id);
@@ -45,7 +45,7 @@ export async function removeContainer(
   }
   await step("network", () => network.detach(id));
   await step("snapshot", () => removeSnapshot(context, id, signal));
-  await step("log", () => io.release(id));
+  await step("files", () => allDone([io.release(id), specs.release(id)]));
   if (container === undefined) return;
   await step(
     "record",

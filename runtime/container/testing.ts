@@ -165,7 +165,7 @@ export class EngineBench implements AsyncDisposable {
       leases: (await client.leases.list({})).leases.map((lease) => lease.id).sort().join(" "),
       netns: netns.sort().join(" "),
       links: links.stdout.split("\n").map((line) => line.split(/[\s@]/)[0]).join(" "),
-      rules: rules.stdout.replaceAll(/packets \d+ bytes \d+/g, ""),
+      rules: rules.stdout.replaceAll(/packets \d+ bytes \d+/g, "").split(/^(?=table )/m).sort().join(""),
       guests: names(`${scratch}/network/guests`),
       addresses: names(`${scratch}/network/ipam/hypercore`, /^(lock|last_reserved)/),
       logs: names(`${scratch}/logs`),
@@ -213,6 +213,8 @@ export class EngineBench implements AsyncDisposable {
   };
 
   readonly #specs: SpecBuilder = {
+    release: () => Promise.resolve(),
+    collectGarbage: () => Promise.resolve(0),
     build: ({ container, netnsPath }) =>
       Promise.resolve(
         runtimeSpec(container, { netnsPath, cgroupsPath: `/${this.containerd.namespace}/${container.id}` }),

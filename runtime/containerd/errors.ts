@@ -96,6 +96,8 @@ const CODES: Partial<Record<Code, RuntimeErrorCode>> = {
 function codeOf(failure: ConnectError): RuntimeErrorCode {
   // containerd hands the kernel's ENOSPC through as an unknown error.
   if (/no space left on device|disk quota exceeded/.test(failure.rawMessage)) return "exhausted";
+  // The shim died under the call; containerd finds out in a moment.
+  if (/ttrpc: (closed|client shutting down)/.test(failure.rawMessage)) return "unavailable";
   return CODES[failure.code] ?? "failed";
 }
 
