@@ -41,7 +41,6 @@ export type Finish = (code: number) => void;
 export function buildProgram(io: Io, finish: Finish) {
   const program = new Command("hypercore")
     .description("Leaderless container orchestrator: every node runs the same agent.")
-    .showHelpAfterError("(hypercore <command> --help shows the flags)")
     .enablePositionalOptions()
     .option("-V, --version", "print the version", false)
     .addHelpText(

@@ -1,4 +1,3 @@
-import { runAgent } from "../../agent/agent.ts";
 import { agentConfig } from "../agent_config.ts";
 import type { AgentOptions } from "../agent_options.ts";
 import { exitCode } from "../exit.ts";
@@ -13,6 +12,8 @@ export async function agent(address: string | undefined, options: AgentOptions, 
     format: config.logFormat,
     write: (line) => Deno.stderr.writeSync(line),
   });
+  // Loaded only once the configuration is known to be right.
+  const { runAgent } = await import("../../agent/agent.ts");
   const stopping = new AbortController();
   const stops = (["SIGINT", "SIGTERM"] as const).map((name) =>
     io.onSignal(name, () => {

@@ -1,0 +1,46 @@
+import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
+import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
+
+/** What the agent of a test answers; a call that is not here is unimplemented. */
+export interface FakeApi {
+  token?: string;
+  cluster?: Partial<ServiceImpl<typeof ClusterService>>;
+  workloads?: Partial<ServiceImpl<typeof WorkloadService>>;
+  images?: Partial<ServiceImpl<typeof ImageService>>;
+}
+
+/** Serves the API on a free loopback port until disposed. */
+export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } & AsyncDisposable> {
+  const sessions = new Set<ServerHttp2Session>();
+  const server: Http2Server = createServer(connectNodeAdapter({
+    interceptors: [(next) => (request) => {
+      if (fake.token !== undefined && request.header.get("authorization") !== `Bearer ${fake.token}`) {
+        throw new ConnectError("a valid token is needed", Code.Unauthenticated);
+      }
+      return next(request);
+    }],
+    routes(router) {
+      router.service(ClusterService, fake.cluster ?? {});
+      router.service(WorkloadService, fake.workloads ?? {});
+      router.service(ImageService, fake.images ?? {});
+    },
+  }));
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.on("close", () => sessions.delete(session));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const session of sessions) session.destroy();
+      await closed;
+    },
+  };
+}
