@@ -11,6 +11,8 @@ import type { EngineParts } from "./ports.ts";
 export interface EngineContext extends EngineParts {
   client: ContainerdClient;
   snapshotter: string;
+  /** Where the runtimes keep their state, in a directory per containerd namespace. */
+  runtimeStateRoot: string;
   log: Log;
   /** Sees every step before it is taken; a throw fails it. For tests. */
   observe?: (operation: Operation, step: string, id: string) => void | Promise<void>;

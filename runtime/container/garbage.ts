@@ -1,9 +1,9 @@
 import type { GarbageReport } from "../engine.ts";
 import { type EngineContext, listContainers } from "./context.ts";
 import type { KeyedMutex } from "./keyed_mutex.ts";
+import { endLostProcesses, processOwners } from "./lost_processes.ts";
 import { decodeRecord } from "./record.ts";
 import { removeContainer } from "./remove.ts";
-import { endShim, findShims } from "./shims.ts";
 import { removeSnapshot, snapshotOwners } from "./snapshot.ts";
 
 /**
@@ -32,6 +32,14 @@ export async function collectGarbage(context: EngineContext, mutex: KeyedMutex):
   for (const id of await unfinished(context, live)) {
     await exclusively(id, () => removeContainer(context, id));
   }
+  await attempt("processes", async () => {
+    for (const id of await processOwners(context)) {
+      await exclusively(id, async () => {
+        context.log.warn("ending processes that containerd has lost", { id });
+        await endLostProcesses(context, id);
+      });
+    }
+  });
   await attempt("networks", async () => {
     Object.assign(report, await context.network.collectGarbage(() => Promise.resolve(live)));
   });
@@ -40,14 +48,6 @@ export async function collectGarbage(context: EngineContext, mutex: KeyedMutex):
       await exclusively(id, async () => {
         await removeSnapshot(context, id);
         report.snapshots++;
-      });
-    }
-  });
-  await attempt("shims", async () => {
-    for (const shim of await findShims(context.client)) {
-      await exclusively(shim.id, async () => {
-        context.log.warn("ending a shim that containerd has lost", { ...shim });
-        await endShim(shim, context.client);
       });
     }
   });

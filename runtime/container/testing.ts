@@ -96,6 +96,7 @@ export class EngineBench implements AsyncDisposable {
       runtimes: this.#runtimes,
       io: this.io,
       snapshotter: "overlayfs",
+      runtimeStateRoot: this.containerd.runcRoot,
       log: this.#log,
       isPrivate: true,
       observe: (operation, step, id) => this.observe?.(operation, step, id),
