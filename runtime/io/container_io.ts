@@ -20,7 +20,7 @@ import { LogRotator, type RotationStats } from "./rotator.ts";
 import { type StdioOptions, type TaskStdio, taskStdio } from "./stdio.ts";
 import { TaskProcess } from "./task_process.ts";
 
-/** Most exec'd processes of one agent at once. */
+/** Most exec'd processes of one agent at once, unless told otherwise. */
 export const MAX_EXECS = 256;
 
 /** How long an exec'd process that an earlier agent left behind may take to go, in milliseconds. */
@@ -42,6 +42,8 @@ export interface ContainerIoOptions {
   /** The numbers of `user[:group]` in a container; {@linkcode resolveContainerUser} by default. Throws RuntimeError. */
   resolveUser?: (containerId: string, user: string, signal?: AbortSignal) => Promise<ContainerUser>;
   log: Log;
+  /** Most exec'd processes at once; {@linkcode MAX_EXECS} by default. */
+  maxExecs?: number;
   /** How often logs are looked at; for tests. */
   rotationIntervalMs?: number;
 }
@@ -132,10 +134,11 @@ export class ContainerIo implements AsyncDisposable {
   /** See {@linkcode ContainerEngine.exec}. With `options.signal` the process is killed. */
   async exec(id: string, options: ExecOptions): Promise<ProcessSession> {
     checkedId(id);
-    if (this.execCount >= MAX_EXECS) {
+    const limit = this.#options.maxExecs ?? MAX_EXECS;
+    if (this.execCount >= limit) {
       throw new RuntimeError(
         "exhausted",
-        `Cannot exec in "${id}": ${MAX_EXECS} exec'd processes run already`,
+        `Cannot exec in "${id}": ${limit} exec'd processes run already`,
       );
     }
     const execId = `exec-${crypto.randomUUID()}`;

@@ -3,7 +3,8 @@ import type { ProcessSession } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
 import { ExecStartError } from "./exec_error.ts";
 import type { OutputChunk } from "./output_queue.ts";
-import { IoBench } from "./testing.ts";
+import { MAX_DRAIN_BYTES } from "./exec_session.ts";
+import { IoBench, MAX_TEST_EXECS } from "./testing.ts";
 
 const SLEEP = { args: ["sleep", "1000"] };
 const SIGTERM = 15;
@@ -196,6 +197,24 @@ Deno.test("exec", async (t) => {
     assert.match(stdout, /^started \d+\n$/);
     assert.equal(exitCode, 2);
     await finish(await bench.io.exec(id, { args: sh(`kill ${stdout.split(" ")[1].trim()}`) }));
+  });
+
+  await t.step("ends when its process does, although a child of that goes on writing for ever", async () => {
+    const session = await bench.io.exec(id, { args: sh("yes & echo $! >&2; exit 2") });
+    const { stdout, stderr, exitCode } = await finish(session);
+    assert.equal(exitCode, 2);
+    assert(stdout.length < 2 * MAX_DRAIN_BYTES, `${stdout.length}`);
+    await finish(await bench.io.exec(id, { args: sh(`kill -9 ${stderr.trim()} || true`) }));
+  });
+
+  await t.step("refuses one more than may run at once", async () => {
+    while (bench.io.execCount > 0) await bench.client.version.version({});
+    const all = await Promise.all(
+      Array.from({ length: MAX_TEST_EXECS }, () => bench.io.exec(id, SLEEP)),
+    );
+    await assert.rejects(bench.io.exec(id, SLEEP), isError("exhausted", /52/));
+    await Promise.all(all.map((session) => session[Symbol.asyncDispose]()));
+    assert.equal((await finish(await bench.io.exec(id, { args: ["true"] }))).exitCode, 0);
   });
 
   await t.step("kills the process when the session is disposed or aborted", async () => {

@@ -14,6 +14,9 @@ const SPEC_URL = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const APPLETS = "sh cat echo sleep stty id pwd env seq yes head wc true false kill test touch chmod dd tr"
   .split(" ");
 
+/** Most exec'd processes of a bench. */
+export const MAX_TEST_EXECS = 52;
+
 /** A container under test. */
 export interface TestContainerOptions {
   args: string[];
@@ -109,6 +112,8 @@ export class IoBench implements AsyncDisposable {
       stateDir: this.stateDir,
       limits: this.#limits,
       log,
+
+      maxExecs: MAX_TEST_EXECS,
       rotationIntervalMs: 50,
     });
   }
