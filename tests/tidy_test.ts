@@ -6,6 +6,8 @@ const ROOT = normalize(join(dirname(fileURLToPath(import.meta.url)), ".."));
 
 /** Longest source file; it is to be read in one sitting. */
 const MAX_LINES = 450;
+/** The same for a file of tests. */
+const MAX_TEST_LINES = 600;
 
 /** From folder (the longest that fits counts) to what it may import besides itself. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
@@ -78,7 +80,7 @@ Deno.test("gossip's cores touch no socket, clock or randomness", () => {
 
 Deno.test("no source file is longer than one sitting", () => {
   const long = sources.map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
-    .filter(({ lines }) => lines > MAX_LINES);
+    .filter(({ path, lines }) => lines > (path.endsWith("_test.ts") ? MAX_TEST_LINES : MAX_LINES));
   assert.deepEqual(long, []);
 });
 
