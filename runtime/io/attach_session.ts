@@ -14,7 +14,9 @@ export interface AttachParts {
   /** Absent when stdin is not wanted, or was not kept open. */
   stdin?: FifoWriter;
   logFile: LogFile;
-  /** Lines of the log to begin with. */
+  /** Where the log ended when the session was asked for. */
+  logEnd: number;
+  /** Lines of the log before that to begin with. */
   tail: number;
   /** Detaches. */
   signal?: AbortSignal;
@@ -92,6 +94,7 @@ export class AttachSession implements ProcessSession {
   async *#read(): AsyncGenerator<OutputChunk> {
     const chunks = readLog(this.#parts.logFile, {
       tail: this.#parts.tail,
+      endedAt: this.#parts.logEnd,
       follow: true,
       partialLines: true,
       signal: this.#detach.signal,

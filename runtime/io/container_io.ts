@@ -186,6 +186,7 @@ export class ContainerIo implements AsyncDisposable {
       throw new RuntimeError("precondition", `Cannot attach to "${id}": its stdin was not kept open`);
     }
     const task = new TaskProcess(this.#options.client, id);
+    const logEnd = await logFile.size();
     if (process.terminal && options.window) await task.resize(options.window);
     const stdin = options.stdin ? this.#openStdin(id, process.stdin) : undefined;
     return new AttachSession({
@@ -194,6 +195,7 @@ export class ContainerIo implements AsyncDisposable {
       tty: process.terminal,
       stdin,
       logFile,
+      logEnd,
       tail: options.tail ?? 0,
       signal: options.signal,
       onGap: this.#reportGap(id),

@@ -13,6 +13,8 @@ const NEWLINE = 10;
 export interface ReadLogOptions {
   /** Only the last lines; a last line without newline counts. All that is kept when absent. */
   tail?: number;
+  /** With `follow`: where the log counted as ended when the reader was made; its end when reading begins otherwise. */
+  endedAt?: number;
   /** Goes on with what is appended, until the log is removed. */
   follow?: boolean;
   /** Gives out what is there without waiting for the end of a line. */
@@ -38,7 +40,7 @@ export async function* readLog(
   const wakeUp = firstOf(signal, options.writerEnded);
   using changes = follow ? log.changes.subscribe() : undefined;
   using file = await openForReading(log.path);
-  const end = (await file.stat()).size;
+  const end = options.endedAt ?? (await file.stat()).size;
   let position = await startOf(log, file, end, options.tail);
   await file.seek(position, Deno.SeekMode.Start);
   const buffer = new Uint8Array(READ_BUFFER_BYTES);
