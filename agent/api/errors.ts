@@ -1,0 +1,28 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { RuntimeError, type RuntimeErrorCode } from "../../runtime/errors.ts";
+import type { Log } from "../../runtime/log.ts";
+
+const CODES: Readonly<Record<RuntimeErrorCode, Code>> = {
+  invalid: Code.InvalidArgument,
+  "not-found": Code.NotFound,
+  "already-exists": Code.AlreadyExists,
+  exhausted: Code.ResourceExhausted,
+  precondition: Code.FailedPrecondition,
+  // The registry wants credentials; the caller's own are fine, so this is not the API's "unauthenticated".
+  unauthenticated: Code.FailedPrecondition,
+  unavailable: Code.Unavailable,
+  timeout: Code.DeadlineExceeded,
+  canceled: Code.Canceled,
+  failed: Code.Unknown,
+};
+
+/** An error as the API tells it. What is no operating error is a bug: it is logged, and the caller learns only that. */
+export function toConnectError(error: unknown, log: Log): ConnectError {
+  if (error instanceof ConnectError) return error;
+  if (error instanceof RuntimeError) return new ConnectError(error.message, CODES[error.code]);
+  if (error instanceof DOMException && error.name === "AbortError") {
+    return new ConnectError("Cannot go on: canceled", Code.Canceled);
+  }
+  log.error("a call failed unexpectedly", { error: error instanceof Error ? error.stack : String(error) });
+  return new ConnectError("Cannot answer: internal error, see the agent's log", Code.Internal);
+}

@@ -1,0 +1,203 @@
+import { Buffer } from "node:buffer";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { Code, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import {
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { Log } from "../../runtime/log.ts";
+import { type GuardPolicy, judge } from "../security/guard.ts";
+import { toConnectError } from "./errors.ts";
+import { parseStrictJson } from "./strict_json.ts";
+
+/** Largest message a client may send, bytes: an environment of the largest size, or a piece of an image. */
+export const MAX_MESSAGE_BYTES = 4 << 20;
+/** Longest deadline a client may ask for, milliseconds. */
+export const MAX_DEADLINE_MS = 24 * 3_600_000;
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+type UniversalHandler = ReturnType<typeof createConnectRouter>["handlers"][number];
+
+/** What {@linkcode apiHandler} is given. */
+export interface ApiHandlerOptions {
+  routes: (router: ConnectRouter) => void;
+  guard: GuardPolicy;
+  log: Log;
+  /** Ends every call when it aborts. */
+  shutdown: AbortSignal;
+}
+
+/** Answers gRPC, gRPC-Web and Connect on node:http and node:http2. */
+export function apiHandler(options: ApiHandlerOptions): (request: Request, response: Response) => void {
+  const { guard, log } = options;
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip],
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    maxTimeoutMs: MAX_DEADLINE_MS,
+    jsonOptions: { ignoreUnknownFields: false },
+    shutdownSignal: options.shutdown,
+    interceptors: [translateErrors(log)],
+  });
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  return (request, response) => {
+    answer(request, response, { guard, handlers }).catch((error) => {
+      // What breaks off is the client's doing; the rest was translated before it got here.
+      log.debug("a call ended early", { error: String(error) });
+      response.destroy();
+    });
+  };
+}
+
+async function answer(
+  request: Request,
+  response: Response,
+  options: { guard: GuardPolicy; handlers: ReadonlyMap<string, UniversalHandler> },
+): Promise<void> {
+  const { headers } = request;
+  const refusal = judge({
+    host: ("authority" in request ? request.authority : undefined) ?? headers.host,
+    origin: headers.origin,
+    fetchSite: text(headers["sec-fetch-site"]),
+    authorization: headers.authorization,
+  }, options.guard);
+  if (refusal !== undefined) {
+    const code = refusal.kind === "unauthenticated" ? Code.Unauthenticated : Code.PermissionDenied;
+    return refuse(request, response, { code, message: refusal.reason });
+  }
+  const path = (request.url ?? "").split("?", 1)[0];
+  const handler = options.handlers.get(path);
+  if (handler === undefined) {
+    return refuse(request, response, {
+      code: Code.Unimplemented,
+      message: "Cannot find this method on the agent",
+    });
+  }
+  if (request.method !== "POST") {
+    return refuse(request, response, {
+      code: Code.Unimplemented,
+      status: 405,
+      message: `Cannot answer ${request.method}: API methods are called by POST`,
+    });
+  }
+  let body: unknown;
+  if (isPlainJson(request)) {
+    const problem = await readJson(request).then((value) => void (body = value), (error: Error) => error);
+    if (problem instanceof TooLarge) {
+      return refuse(request, response, {
+        code: Code.ResourceExhausted,
+        status: 413,
+        message: problem.message,
+      });
+    }
+    if (problem !== undefined) {
+      const message = `Cannot read the request body: ${problem.message}`;
+      return refuse(request, response, { code: Code.InvalidArgument, message });
+    }
+  } else if (!/^application\/(grpc|proto|json|connect)/.test(headers["content-type"] ?? "")) {
+    return refuse(request, response, {
+      code: Code.InvalidArgument,
+      status: 415,
+      message:
+        "Cannot read the request body: send content-type application/json (or proto, grpc, grpc-web, connect)",
+    });
+  }
+  const universal = universalRequestFromNodeRequest(request, response, body as never, undefined);
+  await universalResponseToNodeResponse(await handler(universal), response);
+}
+
+class TooLarge extends Error {}
+
+/** A unary Connect call in JSON, not compressed: its body is checked as a whole. */
+function isPlainJson({ headers }: Request): boolean {
+  const encoding = headers["content-encoding"] ?? "identity";
+  return /^application\/json(;|$)/i.test(headers["content-type"] ?? "") && encoding === "identity";
+}
+
+async function readJson(request: Request): Promise<unknown> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Uint8Array>) {
+    length += chunk.length;
+    if (length > MAX_MESSAGE_BYTES) {
+      throw new TooLarge(`Cannot read the request body: at most ${MAX_MESSAGE_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  const value = parseStrictJson(Buffer.concat(chunks, length));
+  if (value === null) throw new Error("it is null, an object is needed");
+  return value;
+}
+
+/** Answers in the protocol of the caller: gRPC has its own status, everybody else reads HTTP's. */
+function refuse(
+  request: Request,
+  response: Response,
+  error: { code: Code; message: string; status?: number },
+): void {
+  const type = request.headers["content-type"] ?? "";
+  const answer = response as ServerResponse;
+  if (/^application\/grpc/.test(type)) {
+    answer.writeHead(200, {
+      "content-type": type,
+      "grpc-status": String(error.code),
+      "grpc-message": encodeURIComponent(error.message),
+    });
+    answer.end();
+    return;
+  }
+  const { code, message } = error;
+  const body = JSON.stringify({ code: CODE_NAMES[code], message });
+  const status = error.status ?? HTTP_STATUS[code] ?? 400;
+  answer.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    ...(code === Code.Unauthenticated && { "www-authenticate": "Bearer" }),
+    // The rest of a body that nobody reads must not be taken for the next request.
+    ...(request.httpVersionMajor === 1 && !request.complete && { connection: "close" }),
+  });
+  answer.end(body);
+}
+
+const CODE_NAMES: Partial<Record<Code, string>> = {
+  [Code.InvalidArgument]: "invalid_argument",
+  [Code.Unauthenticated]: "unauthenticated",
+  [Code.PermissionDenied]: "permission_denied",
+  [Code.ResourceExhausted]: "resource_exhausted",
+  [Code.Unimplemented]: "unimplemented",
+};
+
+const HTTP_STATUS: Partial<Record<Code, number>> = {
+  [Code.InvalidArgument]: 400,
+  [Code.Unauthenticated]: 401,
+  [Code.PermissionDenied]: 403,
+  [Code.Unimplemented]: 404,
+};
+
+/** The one place where errors become API errors, for answers and for streams of them. */
+function translateErrors(log: Log): Interceptor {
+  return (next) => async (request) => {
+    try {
+      const response = await next(request);
+      if (!response.stream) return response;
+      return { ...response, message: translated(response.message, log) };
+    } catch (error) {
+      throw toConnectError(error, log);
+    }
+  };
+}
+
+async function* translated<T>(messages: AsyncIterable<T>, log: Log): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw toConnectError(error, log);
+  }
+}
+
+function text(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value.join(",") : value;
+}

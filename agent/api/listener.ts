@@ -1,0 +1,123 @@
+import { Buffer } from "node:buffer";
+import http from "node:http";
+import http2 from "node:http2";
+import net from "node:net";
+import type { HostPort, TlsFiles } from "../config.ts";
+import type { apiHandler } from "./handler.ts";
+
+/** Connections at once on the API port. */
+export const MAX_CONNECTIONS = 1_024;
+/** Calls at once on one HTTP/2 connection. */
+export const MAX_CONCURRENT_STREAMS = 128;
+/** Time for the first bytes of a connection, and for the head of a request, milliseconds. */
+export const HEAD_TIMEOUT_MS = 10_000;
+/** Bytes of all headers of a request. */
+export const MAX_HEADER_BYTES = 16_384;
+/** Time that calls in flight get when the agent stops, milliseconds. */
+const CLOSE_MS = 1_000;
+
+/** How an HTTP/2 connection begins (RFC 9113, section 3.4). */
+const PREFACE = Buffer.from("PRI * HTTP/2.0");
+const TELLING_BYTES = 3;
+
+/** What {@linkcode listenApi} is given. */
+export interface ApiListenerOptions {
+  address: HostPort;
+  tls?: TlsFiles;
+  handler: ReturnType<typeof apiHandler>;
+}
+
+/** The API port, open. */
+export interface ApiListener extends AsyncDisposable {
+  /** Where it listens; the real port when 0 was asked for. */
+  readonly address: HostPort;
+}
+
+/**
+ * Opens the API port for HTTP/1.1 and HTTP/2 alike: in the clear the first bytes tell which, under TLS it is ALPN.
+ * Throws an Error that names the address.
+ */
+export async function listenApi(options: ApiListenerOptions): Promise<ApiListener> {
+  const { address } = options;
+  const sockets = new Set<net.Socket>();
+  const { server, inner } = options.tls === undefined
+    ? clearServer(options)
+    : await tlsServer(options, options.tls);
+  server.maxConnections = MAX_CONNECTIONS;
+  server.on("connection", (socket: net.Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: Error) => {
+      reject(
+        new Error(`Cannot listen on "${address.host}:${address.port}": ${error.message}`, { cause: error }),
+      );
+    });
+    server.listen({ host: address.host, port: address.port }, resolve);
+  });
+  const { port } = server.address() as net.AddressInfo;
+  return {
+    address: { host: address.host, port },
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const each of inner) each.close();
+      const timer = setTimeout(() => sockets.forEach((socket) => socket.destroy()), CLOSE_MS);
+      for (const socket of sockets) if (isIdle(socket)) socket.destroy();
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function clearServer({ handler }: ApiListenerOptions) {
+  const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, ...http1Limits }, handler);
+  const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
+  h1.on("clientError", (_error, socket) => socket.destroy());
+  h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
+  const server = net.createServer((socket) => {
+    const drop = () => socket.destroy();
+    const deadline = setTimeout(drop, HEAD_TIMEOUT_MS);
+    socket.once("close", () => clearTimeout(deadline));
+    socket.on("error", drop);
+    socket.setNoDelay(true);
+    const held: Buffer[] = [];
+    const peek = () => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk !== null) held.push(chunk);
+      const head = Buffer.concat(held);
+      if (head.length < TELLING_BYTES && PREFACE.subarray(0, head.length).equals(head)) {
+        socket.once("readable", peek);
+        return;
+      }
+      clearTimeout(deadline);
+      socket.unshift(head);
+      const isHttp2 = head.subarray(0, TELLING_BYTES).equals(PREFACE.subarray(0, TELLING_BYTES));
+      (isHttp2 ? h2 : h1).emit("connection", socket);
+    };
+    socket.once("readable", peek);
+    socket.once("end", drop);
+  });
+  return { server, inner: [h1, h2] };
+}
+
+async function tlsServer({ handler }: ApiListenerOptions, tls: TlsFiles) {
+  const [cert, key] = await Promise.all([Deno.readTextFile(tls.certFile), Deno.readTextFile(tls.keyFile)]);
+  const options = { cert, key, allowHTTP1: true, settings: http2Settings, minVersion: "TLSv1.2" as const };
+  const server = http2.createSecureServer({ ...options, maxSessionMemory: SESSION_MEBIBYTES }, handler);
+  server.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
+  server.on("tlsClientError", (_error, socket) => socket.destroy());
+  return { server: server as unknown as net.Server, inner: [] };
+}
+
+const http1Limits = {
+  headersTimeout: HEAD_TIMEOUT_MS,
+  // Uploads and followed logs last as long as they last; each handler has its own bounds.
+  requestTimeout: 0,
+};
+const http2Settings = { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES };
+const SESSION_MEBIBYTES = 16;
+
+function isIdle(socket: net.Socket): boolean {
+  return socket.bytesRead === 0;
+}

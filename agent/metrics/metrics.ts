@@ -1,0 +1,181 @@
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Proxy, ProxyStats } from "../proxy/mod.ts";
+import type { Observation } from "../workloads/context.ts";
+import type { Workload } from "../workloads/workload.ts";
+import type { AdmissionLedger } from "../workloads/admission.ts";
+
+/** What the metrics read when they are asked for. */
+export interface MetricsSources {
+  workloads: () => readonly Workload[];
+  ledger: () => Pick<AdmissionLedger, "capacity" | "usage">;
+  proxy: Pick<Proxy, "stats">;
+}
+
+const SPAWN_BUCKETS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300];
+const LAG_RESOLUTION_MS = 20;
+const NANOSECONDS = 1e9;
+
+/** The agent's metrics in a registry of their own, so that two agents in one process don't mix theirs. */
+export class AgentMetrics implements Disposable {
+  readonly #registry = new Registry();
+  readonly #lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
+  readonly #spawn: Histogram;
+  readonly #restarts: Counter;
+  readonly #changes: Counter;
+
+  constructor(options: { version: string; nodeName: string }) {
+    const registers = [this.#registry];
+    this.#spawn = new Histogram({
+      name: "hypercore_spawn_duration_seconds",
+      help: "Time from a spawn request to a running, routed container",
+      labelNames: ["outcome"],
+      buckets: SPAWN_BUCKETS,
+      registers,
+    });
+    this.#restarts = new Counter({
+      name: "hypercore_workload_restarts_total",
+      help: "Restarts of workloads that ended",
+      registers,
+    });
+    this.#changes = new Counter({
+      name: "hypercore_state_changes_total",
+      help: "Changes of any workload's state",
+      registers,
+    });
+    new Gauge({
+      name: "hypercore_build_info",
+      help: "What this agent is",
+      labelNames: ["version", "node", "deno"],
+      registers,
+    }).set({ version: options.version, node: options.nodeName, deno: Deno.version.deno }, 1);
+    this.#lag.enable();
+    this.#addProcess();
+  }
+
+  /** Counts what happened. */
+  observe(observation: Observation): void {
+    switch (observation.kind) {
+      case "spawn":
+        return this.#spawn.observe({ outcome: observation.outcome }, observation.durationMs / 1000);
+      case "restart":
+        return this.#restarts.inc();
+      case "change":
+        return this.#changes.inc();
+    }
+  }
+
+  /** Adds what is read on demand. */
+  connect(sources: MetricsSources): void {
+    const registers = [this.#registry];
+    this.#gauge("hypercore_workload_count", "Workloads on this node", () => sources.workloads().length);
+    new Gauge({
+      name: "hypercore_workloads",
+      help: "Workloads on this node by status",
+      labelNames: ["status"],
+      registers,
+      collect() {
+        for (const status of ["starting", "running", "backing-off", "stopping"]) {
+          this.set({ status }, sources.workloads().filter((each) => each.phase === status).length);
+        }
+      },
+    });
+    this.#gauge(
+      "hypercore_vcpus_total",
+      "vCPUs this node hands out",
+      () => sources.ledger().capacity.milliCpus / 1000,
+    );
+    this.#gauge("hypercore_vcpus_used", "vCPUs handed out", () => sources.ledger().usage.milliCpus / 1000);
+    this.#gauge(
+      "hypercore_memory_total_bytes",
+      "Memory this node hands out",
+      () => sources.ledger().capacity.memoryBytes,
+    );
+    this.#gauge("hypercore_memory_used_bytes", "Memory handed out", () => sources.ledger().usage.memoryBytes);
+    this.#proxy = sources.proxy;
+  }
+
+  #proxy?: Pick<Proxy, "stats">;
+
+  /** The Prometheus text. */
+  async text(): Promise<{ contentType: string; body: string }> {
+    const own = await this.#registry.metrics();
+    const proxy = this.#proxy === undefined ? "" : proxyText(await this.#proxy.stats());
+    return { contentType: this.#registry.contentType, body: own + proxy };
+  }
+
+  [Symbol.dispose](): void {
+    this.#lag.disable();
+    this.#registry.clear();
+  }
+
+  #addProcess(): void {
+    const startedSeconds = (Date.now() - performance.now()) / 1000;
+    this.#gauge(
+      "process_resident_memory_bytes",
+      "Memory of this process in RAM",
+      () => Deno.memoryUsage().rss,
+    );
+    this.#gauge("process_start_time_seconds", "When this process started", () => startedSeconds);
+    this.#gauge(
+      "process_open_fds",
+      "Open file descriptors",
+      () => [...Deno.readDirSync("/proc/self/fd")].length,
+    );
+    const lag = this.#lag;
+    new Gauge({
+      name: "hypercore_event_loop_lag_seconds",
+      help: "Delay of the event loop since the last reading",
+      labelNames: ["quantile"],
+      registers: [this.#registry],
+      collect() {
+        this.set({ quantile: "0.5" }, lag.percentile(50) / NANOSECONDS);
+        this.set({ quantile: "0.99" }, lag.percentile(99) / NANOSECONDS);
+        this.set({ quantile: "1" }, lag.max / NANOSECONDS);
+        lag.reset();
+      },
+    });
+  }
+
+  #gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+}
+
+/** The proxy's sums, which its workers count themselves, in Prometheus text. */
+export function proxyText(stats: ProxyStats): string {
+  const lines: string[] = [];
+  const metric = (name: string, type: string, help: string) => {
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+  };
+  metric("hypercore_proxy_requests_total", "counter", "Proxied requests by status class");
+  for (const [code, count] of Object.entries(stats.requests)) {
+    lines.push(`hypercore_proxy_requests_total{code="${code}"} ${count}`);
+  }
+  metric("hypercore_proxy_received_bytes_total", "counter", "Bytes from clients");
+  lines.push(`hypercore_proxy_received_bytes_total ${stats.bytesIn}`);
+  metric("hypercore_proxy_sent_bytes_total", "counter", "Bytes to clients");
+  lines.push(`hypercore_proxy_sent_bytes_total ${stats.bytesOut}`);
+  metric("hypercore_proxy_open_connections", "gauge", "Client connections open");
+  lines.push(`hypercore_proxy_open_connections ${stats.openConnections}`);
+  metric(
+    "hypercore_proxy_request_duration_seconds",
+    "histogram",
+    "Time from request head to the end of the answer",
+  );
+  const { bounds, counts, count, sumSeconds } = stats.duration;
+  bounds.forEach((bound, i) => {
+    lines.push(`hypercore_proxy_request_duration_seconds_bucket{le="${bound}"} ${counts[i] ?? 0}`);
+  });
+  lines.push(`hypercore_proxy_request_duration_seconds_bucket{le="+Inf"} ${count}`);
+  lines.push(`hypercore_proxy_request_duration_seconds_sum ${sumSeconds}`);
+  lines.push(`hypercore_proxy_request_duration_seconds_count ${count}`);
+  return `${lines.join("\n")}\n`;
+}

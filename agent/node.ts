@@ -1,0 +1,144 @@
+import type { ContainerEngine } from "../runtime/engine.ts";
+import { RuntimeError } from "../runtime/errors.ts";
+import type { Log } from "../runtime/log.ts";
+import { ClusterApi } from "./api/cluster_api.ts";
+import { apiHandler } from "./api/handler.ts";
+import { listenApi } from "./api/listener.ts";
+import { type Images, routes } from "./api/services.ts";
+import type { AgentConfig, HostPort } from "./config.ts";
+import { httpApp } from "./http/app.ts";
+import { listenHttp } from "./http/server.ts";
+import { AgentMetrics } from "./metrics/metrics.ts";
+import { nodeCapacity, parseMeminfo } from "./node_facts.ts";
+import type { Proxy } from "./proxy/mod.ts";
+import { checkBind } from "./security/bind.ts";
+import { acceptedHosts, type GuardPolicy } from "./security/guard.ts";
+import { decodeLabels } from "./workloads/labels.ts";
+import { DEFAULT_MEMORY_MIB } from "./workloads/limits.ts";
+import { WorkloadManager } from "./workloads/manager.ts";
+
+/** Time between the withdrawal of a route and the stop signal, milliseconds. */
+const DRAIN_MS = 200;
+const MEBIBYTE = 1_048_576;
+
+/** The parts a node is made of; tests bring their own. */
+export interface NodeParts {
+  engine: ContainerEngine;
+  images: Images;
+  proxy: Proxy;
+  /** Of the API; absent means none is asked for. */
+  token?: string;
+  version: string;
+  log: Log;
+}
+
+/** A node that answers. Disposing closes its ports and ends its work; containers run on. */
+export interface RunningNode extends AsyncDisposable {
+  readonly apiAddress: HostPort;
+  readonly httpAddress: HostPort;
+}
+
+/** Wires one node together and opens its ports, when what ran before is adopted and routed again. */
+export async function startNode(
+  config: AgentConfig,
+  parts: NodeParts,
+  signal: AbortSignal,
+): Promise<RunningNode> {
+  const { engine, images, proxy, version, log } = parts;
+  for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
+  await using stack = new AsyncDisposableStack();
+  const metrics = stack.use(new AgentMetrics({ version, nodeName: config.nodeName }));
+  const manager = stack.use(
+    new WorkloadManager({
+      engine,
+      proxy,
+      log,
+      node: {
+        nodeName: config.nodeName,
+        reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
+        baseUrl: config.baseUrl,
+        tls: config.proxyTls !== undefined,
+      },
+      capacity: nodeCapacity({
+        cpus: navigator.hardwareConcurrency,
+        memory: parseMeminfo(await Deno.readTextFile("/proc/meminfo")),
+        grantedBytes: await grantedBytes(engine),
+        vcpuLimit: config.vcpuLimit,
+      }),
+      nowMs: Date.now,
+      setTimer(callback, delayMs) {
+        const timer = setTimeout(callback, delayMs);
+        return () => clearTimeout(timer);
+      },
+      newId: () => crypto.getRandomValues(new Uint8Array(6)).toHex(),
+      drainMs: DRAIN_MS,
+      observe: (observation) => metrics.observe(observation),
+    }),
+  );
+  metrics.connect({ workloads: () => manager.list(), ledger: () => manager, proxy });
+  await manager.start(signal);
+
+  const shutdown = new AbortController();
+  const addresses = Deno.networkInterfaces().map((each) => each.address);
+  const guard: GuardPolicy = {
+    token: parts.token,
+    hosts: acceptedHosts({
+      nodeName: config.nodeName,
+      baseUrl: config.baseUrl,
+      bindHosts: [config.grpcBindAddr.host, config.httpBindAddr.host],
+      interfaceAddresses: addresses,
+    }),
+  };
+  const node = { name: config.nodeName, address: reachableAddress(config.grpcBindAddr.host, addresses) };
+  const api = new ClusterApi({ manager, engine, node });
+  const { nodeName, containerdNamespace, insecure, baseUrl } = config;
+  const facts = { nodeName, version, containerdNamespace, insecure, baseUrl };
+  const apiListener = stack.use(
+    await listenApi({
+      address: config.grpcBindAddr,
+      tls: config.apiTls,
+      handler: apiHandler({
+        routes: routes({ api, manager, engine, images, facts }),
+        guard,
+        log,
+        shutdown: shutdown.signal,
+      }),
+    }),
+  );
+  const app = httpApp({
+    api,
+    guard,
+    log,
+    version,
+    metrics: () => metrics.text(),
+    ready: async () => void await engine.health(),
+  });
+  const httpListener = stack.use(
+    await listenHttp(app, { address: config.httpBindAddr, tls: config.apiTls }),
+  );
+  // Disposed first: streams end before the ports close.
+  stack.defer(() => shutdown.abort(new RuntimeError("unavailable", "Cannot go on: the agent is stopping")));
+  const owned = stack.move();
+  return {
+    apiAddress: apiListener.address,
+    httpAddress: httpListener.address,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** Memory that workloads of an earlier agent were granted. */
+async function grantedBytes(engine: ContainerEngine): Promise<number> {
+  let sum = 0;
+  for (const { labels } of await engine.list()) {
+    const record = decodeLabels(labels);
+    if (record === undefined || record instanceof Error) continue;
+    sum += (record.request.memory || DEFAULT_MEMORY_MIB) * MEBIBYTE;
+  }
+  return sum;
+}
+
+/** The address to show for this node: the one it binds, or on a wildcard the first that is not loopback. */
+function reachableAddress(bindHost: string, addresses: readonly string[]): string {
+  if (bindHost !== "0.0.0.0" && bindHost !== "::") return bindHost;
+  return addresses.find((address) => !address.startsWith("127.") && !address.includes(":")) ?? "127.0.0.1";
+}
