@@ -244,7 +244,7 @@ export class GuestNetworks implements Network {
     const record = await this.#records.read(id);
     const leases = (await this.#leases()).filter((lease) => lease.id === id);
     const isUsable = await this.#netns.isUsable(id);
-    if (!record && leases.length === 0) return removed;
+    if (!record && leases.length === 0 && !await this.#netns.exists(id)) return removed;
     const result = record?.result ?? leaseResult(leases);
     const call = this.#caller({ id, netnsPath: isUsable ? this.#netns.path(id) : "" });
     // `lo` goes with the netns.
@@ -254,12 +254,13 @@ export class GuestNetworks implements Network {
     removed.addresses = leases.length;
     if (await this.#netns.remove(id)) removed.netns = 1;
     const link = result && guestLink(result);
-    if (link) {
-      await this.#tableLock.run("table", () => this.#isolation.remove(link));
-      removed.veths = 1;
-    }
+    // Together, or the table would look wrong in between.
+    await this.#tableLock.run("table", async () => {
+      if (link) await this.#isolation.remove(link);
+      await this.#records.remove(id);
+    });
+    if (link) removed.veths = 1;
     if (result) removed.rules = 1;
-    await this.#records.remove(id);
     return removed;
   }
 

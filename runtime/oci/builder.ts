@@ -3,6 +3,7 @@ import { RuntimeError } from "../errors.ts";
 import { type CgroupFacts, readCgroupFacts } from "./cgroup.ts";
 import { hostFilePaths, writeHostFiles } from "./host_files.ts";
 import { parseImageConfig } from "./image_config.ts";
+import { openFilesLimit } from "./open_files.ts";
 import { needsUserFiles, readUserFiles, type SnapshotMount } from "./rootfs.ts";
 import type { Architecture } from "./seccomp.ts";
 import { buildSpec } from "./spec.ts";
@@ -49,6 +50,7 @@ export class HostSpecBuilder {
       containerdNamespace: this.#containerdNamespace,
       user,
       netnsPath,
+      maxOpenFiles: openFilesLimit(await Deno.readTextFile("/proc/self/limits")),
     };
     const dir = `${this.#dir}/${container.id}`;
     const spec = buildSpec(image, container, { ...facts, hostFiles: hostFilePaths(dir) });

@@ -4,14 +4,11 @@ import { CONTAINER_CAPABILITIES } from "./capabilities.ts";
 import type { CgroupFacts } from "./cgroup.ts";
 import type { ImageProcess } from "./image_config.ts";
 import { containerMounts, type HostFiles, MASKED_PATHS, READONLY_PATHS } from "./mounts.ts";
+import { OPEN_FILES_SOFT } from "./open_files.ts";
 import { resources } from "./resources.ts";
 import { type Architecture, defaultSeccomp } from "./seccomp.ts";
 import type { RuntimeSpec } from "./spec_types.ts";
 import type { ResolvedUser } from "./user.ts";
-
-/** Open files per process, soft and hard. */
-export const OPEN_FILES_SOFT = 1024;
-export const OPEN_FILES_HARD = 1_048_576;
 
 /** Least memory limit: below it runc's own init does not fit. */
 export const MIN_MEMORY_BYTES = 6 << 20;
@@ -44,6 +41,8 @@ export interface SpecFacts {
   /** Of `ImageProcess.user`, from `resolveUser`. */
   user: ResolvedUser;
   netnsPath: string;
+  /** Hard limit of open files per process. */
+  maxOpenFiles: number;
   hostFiles: HostFiles;
 }
 
@@ -81,7 +80,11 @@ export function buildSpec(image: ImageProcess, request: SpecRequest, facts: Spec
       cwd: image.workingDir.startsWith("/") ? image.workingDir : `/${image.workingDir}`,
       // No inheritable set: it would pass capabilities on to programs of users other than root.
       capabilities: { bounding: capabilities(), effective: capabilities(), permitted: capabilities() },
-      rlimits: [{ type: "RLIMIT_NOFILE", soft: OPEN_FILES_SOFT, hard: OPEN_FILES_HARD }],
+      rlimits: [{
+        type: "RLIMIT_NOFILE",
+        soft: Math.min(OPEN_FILES_SOFT, facts.maxOpenFiles),
+        hard: facts.maxOpenFiles,
+      }],
       noNewPrivileges: true,
     },
     root: { path: "rootfs", readonly: false },

@@ -18,8 +18,9 @@ export interface ResolvedUser extends SpecUser {
 
 /**
  * Resolves `user[:group]`, each by name or number, as Docker does: empty is root; a number need not exist; without a
- * group it is the user's own, with the groups the user is a member of besides; with one there are no others. Throws
- * `invalid`.
+ * group it is the user's own, with the groups the user is a member of besides; with one there are no others. The
+ * main group is among the supplementary ones, so that a group the process drops does not open what it is denied
+ * (CVE-2022-36109). Throws `invalid`.
  */
 export function resolveUser(text: string, files: UserFiles): ResolvedUser {
   const [userPart, groupPart, ...more] = text.split(":");
@@ -35,13 +36,13 @@ export function resolveUser(text: string, files: UserFiles): ResolvedUser {
     return {
       uid,
       gid: entry?.gid ?? 0,
-      additionalGids: [...new Set(member)].slice(0, MAX_GROUPS),
+      additionalGids: [...new Set([entry?.gid ?? 0, ...member])].slice(0, MAX_GROUPS),
       home: entry?.home || "/",
     };
   }
   const gid = groups.find((group) => group.name === groupPart)?.gid ?? parseId(groupPart);
   if (gid === undefined) throw invalid(text, `there is no group "${groupPart}" in the image's /etc/group`);
-  return { uid, gid, additionalGids: [], home: entry?.home || "/" };
+  return { uid, gid, additionalGids: [gid], home: entry?.home || "/" };
 }
 
 interface PasswdEntry {
