@@ -24,6 +24,9 @@ export const CALL_TIMEOUT_MS = 60_000;
 /** Interval of HTTP/2 pings on a call that may be silent for long, ms. */
 const PING_INTERVAL_MS = 30_000;
 
+/** Of an agent's message, what is shown. */
+const MAX_MESSAGE = 4_000;
+
 /** The agent's services. */
 export interface Api {
   cluster: Client<typeof ClusterService>;
@@ -84,11 +87,15 @@ export function apiError(
 ): CommandError {
   if (error instanceof CommandError) return error;
   const failure = ConnectError.from(error);
-  return new CommandError(`${action}: ${reasonOf(failure, api)}`, code, { cause: error });
+  const reason = reasonOf(failure, api);
+  // An agent that says in its own words what it cannot do needs no second introduction.
+  return new CommandError(reason.startsWith("Cannot ") ? reason : `${action}: ${reason}`, code, {
+    cause: error,
+  });
 }
 
 function reasonOf(error: ConnectError, api: Api): string {
-  const text = printable(error.rawMessage);
+  const text = printable(error.rawMessage, MAX_MESSAGE);
   if (/ECONNREFUSED|connection refused/i.test(text)) {
     return `no agent answers at ${api.address}; start one with "hypercore agent" or name another with --api`;
   }

@@ -285,6 +285,18 @@ Deno.test({ ...leaks, name: "an agent's refusal is one line, made safe for a ter
   assert.deepEqual(result, { code: 1, out: "", err: 'hypercore: Cannot stop "w9": no?[2J such?workload\n' });
 });
 
+Deno.test({ ...leaks, name: "an agent's own sentence stands alone" }, async () => {
+  const cluster: FakeApi["cluster"] = {
+    stop() {
+      throw new ConnectError('Cannot find workload "w9": no such id', Code.NotFound);
+    },
+  };
+  assert.equal(
+    (await against({ cluster }, ["stop", "w9"])).err,
+    'hypercore: Cannot find workload "w9": no such id\n',
+  );
+});
+
 Deno.test({ ...leaks, name: "image commands pull, load, list and remove" }, async () => {
   let loaded = 0;
   const image = {

@@ -29,7 +29,8 @@ export function denoIo(): Io {
     stderrIsTerminal: Deno.stderr.isTerminal(),
     windowSize() {
       try {
-        return Deno.consoleSize();
+        const { columns, rows } = Deno.consoleSize();
+        return columns > 0 && rows > 0 ? { columns, rows } : undefined;
       } catch {
         return undefined; // not a terminal
       }

@@ -48,7 +48,7 @@ pack() {
   chmod 500 "$dir/hypercore"
   chmod 400 "$dir"/*.js "$dir/build.json"
   (cd "$dir" && tar --format=ustar --owner=0 --group=0 --numeric-owner --mtime=@0 --sort=name -cf "$work/tar" -- *)
-  gzip -9 -n -c "$work/tar" >"$work/payload"
+  gzip -6 -n -c "$work/tar" >"$work/payload"
   id=$(sha256sum <"$work/tar" | cut -c1-32)
   sha256=$(sha256sum <"$work/payload" | cut -c1-64)
   names=$(cd "$dir" && echo *)

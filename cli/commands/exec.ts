@@ -1,3 +1,4 @@
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ExecRequestSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { type Api, apiError, connectApi } from "../api_client.ts";
@@ -94,8 +95,10 @@ async function* messages(
 
 /** As Docker: 127 when the command is not there, 126 when it can't be run, 125 for everything else. */
 function failureCode(error: unknown): number {
-  const text = error instanceof Error ? error.message : "";
-  if (/executable file not found|no such file or directory/i.test(text)) return 127;
-  if (/permission denied|exec format error|is a directory/i.test(text)) return 126;
+  if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) return exitCode.clientError;
+  if (/executable file not found/.test(error.rawMessage)) return 127;
+  if (/permission denied|exec format error|is a directory|working directory/.test(error.rawMessage)) {
+    return 126;
+  }
   return exitCode.clientError;
 }

@@ -11,6 +11,9 @@ export const MAX_ENV_LENGTH = 131_072;
 /** Ports one workload may expose. */
 export const MAX_PORTS = 64;
 
+/** Of a wrong value, what an error shows. */
+const MAX_SHOWN = 200;
+
 /** Reads `443:8080[,…]` or `8080` (the same port on both sides) into host port → container port. */
 export function parsePorts(text: string, into: ReadonlyMap<number, number> = new Map()): Map<number, number> {
   const ports = new Map(into);
@@ -122,7 +125,7 @@ export function parsePair(text: string): [string, string] {
 }
 
 /** Text from outside, made safe for one line on a terminal. */
-export function printable(text: string): string {
+export function printable(text: string, maxLength = MAX_SHOWN): string {
   // deno-lint-ignore no-control-regex
-  return text.slice(0, 200).replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
+  return text.slice(0, maxLength).replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
