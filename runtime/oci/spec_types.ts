@@ -6,9 +6,9 @@ export interface RuntimeSpec {
   hostname: string;
   mounts: SpecMount[];
   linux: SpecLinux;
-  annotations?: Record<string, string>;
 }
 
+/** The init process. */
 export interface SpecProcess {
   terminal: boolean;
   user: SpecUser;
@@ -18,15 +18,16 @@ export interface SpecProcess {
   capabilities: Record<"bounding" | "effective" | "permitted", string[]>;
   rlimits: { type: string; hard: number; soft: number }[];
   noNewPrivileges: boolean;
-  oomScoreAdj?: number;
 }
 
+/** Who the process runs as. */
 export interface SpecUser {
   uid: number;
   gid: number;
   additionalGids: number[];
 }
 
+/** A mount inside the container. */
 export interface SpecMount {
   destination: string;
   type: string;
@@ -34,6 +35,7 @@ export interface SpecMount {
   options: string[];
 }
 
+/** What is particular to Linux. */
 export interface SpecLinux {
   resources: SpecResources;
   cgroupsPath: string;
@@ -44,6 +46,7 @@ export interface SpecLinux {
   readonlyPaths: string[];
 }
 
+/** Cgroup limits. */
 export interface SpecResources {
   devices: { allow: boolean; type?: string; major?: number; minor?: number; access: string }[];
   memory: { limit: number; swap?: number };
@@ -51,6 +54,7 @@ export interface SpecResources {
   pids: { limit: number };
 }
 
+/** A system call filter. */
 export interface SpecSeccomp {
   defaultAction: string;
   defaultErrnoRet: number;
@@ -58,6 +62,7 @@ export interface SpecSeccomp {
   syscalls: SpecSyscall[];
 }
 
+/** One rule of a filter. */
 export interface SpecSyscall {
   names: string[];
   action: string;
