@@ -12,7 +12,7 @@ import type {
   ProcessSession,
 } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
-import { type EngineContext, findContainer, findTask, listContainers } from "./context.ts";
+import { type EngineContext, findContainer, findTask, isAlive, listContainers } from "./context.ts";
 import { createContainer } from "./create.ts";
 import { collectGarbage } from "./garbage.ts";
 import { KeyedMutex } from "./keyed_mutex.ts";
@@ -110,6 +110,10 @@ export class ContainerdEngine implements ContainerEngine {
 
   async exec(id: string, options: ExecOptions): Promise<ProcessSession> {
     await this.#find("exec in", id);
+    const task = await findTask(this.#context, id, options.signal);
+    if (task === undefined || !isAlive(task)) {
+      throw new RuntimeError("precondition", `Cannot exec in container "${id}": it is not running`);
+    }
     return await this.#context.io.exec(id, options);
   }
 

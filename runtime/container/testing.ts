@@ -118,7 +118,8 @@ export class EngineBench implements AsyncDisposable {
       memoryBytes: 64 << 20,
       pidsLimit: 64,
       env: [],
-      args: ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"],
+      // USR1 makes it use memory without end.
+      args: ["sh", "-c", "trap 'exit 7' TERM; trap 'exec tail /dev/zero' USR1; while :; do sleep 0.05; done"],
       tty: false,
       stdin: false,
       hostname: id,

@@ -26,6 +26,9 @@ const EXIT_KILLED = 137;
 /** SIGTERM as the exit code of a process. */
 const EXIT_TERMINATED = 143;
 const FIRST_PID = 1000;
+/** As the real engine has them. */
+const MAX_ID_LENGTH = 76;
+const ID = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
 
 interface Entry {
   spec: ContainerSpec;
@@ -124,7 +127,7 @@ export class MemoryEngine implements ContainerEngine {
   }
 
   async list(): Promise<ContainerInfo[]> {
-    await this.#begin("list", "");
+    await this.#begin("list");
     return [...this.#entries.values()].map((entry) => copy(entry.info));
   }
 
@@ -223,12 +226,12 @@ export class MemoryEngine implements ContainerEngine {
   }
 
   async collectGarbage(): Promise<GarbageReport> {
-    await this.#begin("collectGarbage", "");
+    await this.#begin("collectGarbage");
     return { netns: 0, addresses: 0, veths: 0, rules: 0, snapshots: 0, logs: 0 };
   }
 
   async health(): Promise<{ version: string; socket: string; isPrivate: boolean }> {
-    await this.#begin("health", "");
+    await this.#begin("health");
     return { version: "memory", socket: "/memory/containerd.sock", isPrivate: true };
   }
 
@@ -290,8 +293,11 @@ export class MemoryEngine implements ContainerEngine {
 
   // ---- Helpers.
 
-  #begin(method: string, id: string, signal?: AbortSignal): Promise<void> {
-    const what = id === "" ? method : `${method} container "${id}"`;
+  #begin(method: string, id?: string, signal?: AbortSignal): Promise<void> {
+    const what = id === undefined ? method : `${method} container "${id}"`;
+    if (id !== undefined && (id.length > MAX_ID_LENGTH || !ID.test(id))) {
+      return Promise.reject(new RuntimeError("invalid", `Cannot ${what}: it is no container id`));
+    }
     if (signal?.aborted) {
       return Promise.reject(
         new RuntimeError("canceled", `Cannot ${what}: canceled`, { cause: signal.reason }),
