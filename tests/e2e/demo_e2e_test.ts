@@ -57,16 +57,24 @@ class Demo implements AsyncDisposable {
         "-c",
         `ls -d ${this.dir} ${this.state} /sys/fs/cgroup/*/${this.namespace} 2>/dev/null`,
       ),
-      processes: await out(
-        "sh",
-        "-c",
-        `grep -laF -e ${this.namespace} -e ${this.dir} /proc/[0-9]*/cmdline 2>/dev/null | grep -v self | xargs -r -n1 dirname | while read p; do grep -qaF nsenter $p/cmdline || grep -qaF 'grep' $p/cmdline || cat $p/cmdline; done`,
-      ),
+      processes: this.#processes().join("\n"),
       mounts: await out("sh", "-c", `grep -F -e ${this.dir} -e ${this.state} /proc/self/mountinfo`),
       links: await out("ip", "-br", "link"),
       tables: await out("nft", "list", "tables"),
       forwarding: await out("cat", "/proc/sys/net/ipv4/ip_forward"),
     };
+  }
+
+  /** Command lines that name the demo's directory or containerd namespace. */
+  #processes(): string[] {
+    return [...Deno.readDirSync("/proc")].filter(({ name }) => /^[0-9]+$/.test(name)).flatMap(({ name }) => {
+      try {
+        const words = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ");
+        return words.includes(this.dir) || words.includes(this.namespace) ? [words] : [];
+      } catch {
+        return []; // it has ended meanwhile
+      }
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
