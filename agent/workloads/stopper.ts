@@ -63,6 +63,7 @@ function retryLater(context: WorkloadContext, workload: Workload, graceMs: numbe
 }
 
 function pause({ options, closing }: WorkloadContext, delayMs: number): Promise<void> {
+  if (closing.signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const end = () => {
       cancel();
