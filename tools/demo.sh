@@ -66,6 +66,7 @@ make_image() {
   umoci repack --image "$work/image:latest" "$work/bundle" 2>/dev/null
   umoci config --image "$work/image:latest" --config.entrypoint /bin/busybox --config.cmd httpd --config.cmd -f \
     --config.cmd -p --config.cmd 8080 --config.cmd -h --config.cmd /www --config.exposedports 8080/tcp
+  sed -i 's/"latest"/"hypercore-demo:latest"/' "$work/image/index.json" # umoci takes no full name
   tar -C "$work/image" -cf "$work/image.tar" .
 }
 
