@@ -17,7 +17,20 @@ import type { Images, Runtimes, SpecBuilder } from "./ports.ts";
 export const TEST_IMAGE = "test/busybox:1";
 
 const BASE_SNAPSHOT = "sha256:base";
-const APPLETS = ["sh", "cat", "echo", "sleep", "kill", "tail", "true", "false", "touch", "test"];
+const APPLETS = [
+  "sh",
+  "cat",
+  "echo",
+  "sleep",
+  "kill",
+  "tail",
+  "true",
+  "false",
+  "touch",
+  "test",
+  "id",
+  "httpd",
+];
 
 /** What a bench is told. */
 export interface EngineBenchOptions {
@@ -39,6 +52,7 @@ export class EngineBench implements AsyncDisposable {
   io!: ContainerIo;
   readonly #log: Log;
   #before = new Map<string, string>();
+  #images!: Images;
 
   private constructor(
     readonly containerd: TestContainerd,
@@ -55,7 +69,7 @@ export class EngineBench implements AsyncDisposable {
     const containerd = undo.use(await startContainerd({ binDir: options.binDir }));
     const host = undo.use(await TestHost.create());
     const bench = new EngineBench(containerd, host, options);
-    await bench.#makeImage();
+    bench.#images = await testImages(bench.client);
     await bench.newAgent();
     // The first guest brings CNI's base chains, which stay.
     const id = bench.id();
@@ -178,33 +192,6 @@ export class EngineBench implements AsyncDisposable {
     }));
   }
 
-  async #makeImage(): Promise<void> {
-    const snapshotter = "overlayfs";
-    const { mounts } = await this.client.snapshots.prepare({
-      snapshotter,
-      key: "base",
-      labels: { "containerd.io/gc.root": "test" },
-    });
-    const root = mounts[0].source;
-    for (const dir of ["bin", "dev", "proc", "sys", "tmp"]) {
-      await Deno.mkdir(`${root}/${dir}`, { recursive: true });
-    }
-    await Deno.copyFile("/bin/busybox", `${root}/bin/busybox`);
-    for (const applet of APPLETS) await Deno.symlink("busybox", `${root}/bin/${applet}`);
-    const labels = { "containerd.io/gc.root": "test" };
-    await this.client.snapshots.commit({ snapshotter, name: BASE_SNAPSHOT, key: "base", labels });
-  }
-
-  readonly #images: Images = {
-    ensure(reference) {
-      if (reference !== TEST_IMAGE) {
-        return Promise.reject(new RuntimeError("not-found", `Cannot pull image "${reference}": not found`));
-      }
-      const digest = `sha256:${"1".repeat(64)}`;
-      return Promise.resolve({ name: TEST_IMAGE, digest, chainId: BASE_SNAPSHOT, config: {} });
-    },
-  };
-
   readonly #runtimes: Runtimes = {
     resolve: () =>
       Promise.resolve({
@@ -221,6 +208,40 @@ export class EngineBench implements AsyncDisposable {
       Promise.resolve(
         runtimeSpec(container, { netnsPath, cgroupsPath: `/${this.containerd.namespace}/${container.id}` }),
       ),
+  };
+}
+
+/** An image store that has {@linkcode TEST_IMAGE} only: busybox, as a snapshot made by hand. */
+export async function testImages(client: ContainerdClient): Promise<Images> {
+  const snapshotter = "overlayfs";
+  const labels = { "containerd.io/gc.root": "test" };
+  try {
+    const { mounts } = await client.snapshots.prepare({ snapshotter, key: "base", labels });
+    const root = mounts[0].source;
+    for (const dir of ["bin", "dev", "etc", "proc", "sys", "tmp"]) {
+      await Deno.mkdir(`${root}/${dir}`, { recursive: true });
+    }
+    await Deno.writeTextFile(`${root}/etc/passwd`, "root:x:0:0::/:/bin/sh\nweb:x:33:34::/tmp:/bin/sh\n");
+    await Deno.copyFile("/bin/busybox", `${root}/bin/busybox`);
+    for (const applet of APPLETS) await Deno.symlink("busybox", `${root}/bin/${applet}`);
+    await client.snapshots.commit({ snapshotter, name: BASE_SNAPSHOT, key: "base", labels });
+  } catch (error) {
+    // Of the agent before this one.
+    if (!(error instanceof RuntimeError && error.code === "already-exists")) throw error;
+  }
+  return {
+    ensure(reference) {
+      if (reference !== TEST_IMAGE) {
+        return Promise.reject(new RuntimeError("not-found", `Cannot pull image "${reference}": not found`));
+      }
+      const digest = `sha256:${"1".repeat(64)}`;
+      return Promise.resolve({
+        name: TEST_IMAGE,
+        digest,
+        chainId: BASE_SNAPSHOT,
+        config: { StopSignal: "SIGTERM" },
+      });
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
+import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { RuntimeError } from "../errors.ts";
 import { containerdConfig } from "./config.ts";
@@ -11,6 +12,8 @@ export interface PrivateContainerdOptions {
   socket: string;
   /** Name or path of the program. */
   binary: string;
+  /** Its PATH. */
+  path: string;
 }
 
 /** Time between SIGTERM and SIGKILL when containerd is stopped, in milliseconds. */
@@ -81,21 +84,21 @@ export class PrivateContainerd {
       });
     }
     try {
-      const process = await this.#spawn(binary, log);
-      await Deno.writeTextFile(this.#pidFile, String(process.pid), { mode: 0o600 });
-      return process;
+      const started = await this.#spawn(binary, log);
+      await Deno.writeTextFile(this.#pidFile, String(started.pid), { mode: 0o600 });
+      return started;
     } finally {
       closeSync(log);
     }
   }
 
   /** SIGTERM, after a grace period SIGKILL. Shims and containers live on. */
-  async stop(process: ContainerdProcess): Promise<void> {
-    if (process.hasEnded) return;
-    signalProcess(process.pid, "SIGTERM");
-    const timer = setTimeout(() => signalProcess(process.pid, "SIGKILL"), STOP_GRACE_MS);
+  async stop(running: ContainerdProcess): Promise<void> {
+    if (running.hasEnded) return;
+    signalProcess(running.pid, "SIGTERM");
+    const timer = setTimeout(() => signalProcess(running.pid, "SIGKILL"), STOP_GRACE_MS);
     try {
-      await process.ended;
+      await running.ended;
     } finally {
       clearTimeout(timer);
     }
@@ -120,6 +123,7 @@ export class PrivateContainerd {
     return new Promise((resolve, reject) => {
       const child = spawn(binary, ["--config", this.#configFile, "--log-level", "warn"], {
         detached: true,
+        env: { ...process.env, PATH: this.#options.path },
         stdio: ["ignore", log, log],
       });
       const ended = new Promise<void>((done) => child.once("exit", () => done()));

@@ -17,6 +17,8 @@ export interface ContainerdSupervisorOptions {
   log: Log;
   /** The program; `containerd` on the PATH by default. */
   binary?: string;
+  /** PATH of the private containerd, in which it looks for shims and runtimes; this process's own by default. */
+  path?: string;
   /** How long a start may take, in milliseconds; {@linkcode START_TIMEOUT_MS} by default. */
   startTimeoutMs?: number;
 }
@@ -74,6 +76,7 @@ export class ContainerdSupervisor implements AsyncDisposable {
       stateDir: options.stateDir,
       socket: this.#privateSocket,
       binary: options.binary ?? "containerd",
+      path: options.path ?? Deno.env.get("PATH") ?? "",
     });
   }
 
