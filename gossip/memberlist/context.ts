@@ -1,0 +1,111 @@
+import type { PacketCodec } from "../codec/packet.ts";
+import type { StreamCodec } from "../codec/stream.ts";
+import type { Alive } from "../codec/types.ts";
+import type { Endpoint } from "../endpoint.ts";
+import type { Random } from "../random.ts";
+import type { TimerHeap } from "../timers.ts";
+import type { Awareness } from "./awareness.ts";
+import type { MemberlistConfig } from "./config.ts";
+import type { Node } from "./node.ts";
+import type { NodeTable } from "./node_table.ts";
+
+/** What a core wants done; the driver does it and feeds the outcome back. */
+export type Effect =
+  | { kind: "packet"; to: Endpoint; packet: Uint8Array }
+  /** Open a stream, write `request` and, where `reply` is set, read one message; then call `dialed`. */
+  | { kind: "dial"; id: number; to: Endpoint; request: Uint8Array; reply: boolean; timeoutMs: number }
+  /** Answer an accepted stream and close it; without bytes just close. */
+  | { kind: "answer"; id: number; bytes: Uint8Array | undefined };
+
+/** The layer above memberlist (Serf). Called synchronously from within the core. */
+export interface Delegate {
+  nodeJoined(node: Node): void;
+  nodeLeft(node: Node): void;
+  nodeUpdated(node: Node): void;
+  /** Two running nodes claim one name; `other` is the claim that is not in the table. */
+  nameConflict(node: Node, other: Alive): void;
+  /** A Serf message; `source` is absent for streams. Shares memory with the packet. */
+  userMessage(message: Uint8Array, source: Endpoint | undefined): void;
+  localState(join: boolean): Uint8Array;
+  mergeRemoteState(state: Uint8Array, join: boolean): void;
+  /** Adds queued user messages, each with its type byte, to `into`; returns the bytes used. */
+  broadcasts(options: PickOptions, into: Uint8Array[]): number;
+  /** Whether anything is queued, and whether any of it was never sent. */
+  queued(): { any: boolean; fresh: boolean };
+  /** Payload of acks. */
+  ackPayload(): Uint8Array | undefined;
+  pingCompleted(node: Node, rttMs: number, payload: Uint8Array | undefined): void;
+}
+
+/** How broadcasts are picked from a queue. */
+export interface PickOptions {
+  overhead: number;
+  limit: number;
+  /** Nodes that get the packet. */
+  copies?: number;
+  /** Only what was never sent. */
+  freshOnly?: boolean;
+}
+
+/** Running totals, read by whoever exports metrics. */
+export interface Counters {
+  packetsReceived: number;
+  packetsSent: number;
+  packetsBad: number;
+  bytesReceived: number;
+  bytesSent: number;
+  messagesReceived: number;
+  streamsDialed: number;
+  streamsServed: number;
+  streamsFailed: number;
+  probes: number;
+  probesFailed: number;
+  suspicions: number;
+  refutations: number;
+  deaths: number;
+  conflicts: number;
+  mergesRefused: number;
+  eagerRounds: number;
+}
+
+/** Counters at zero. */
+export function newCounters(): Counters {
+  return {
+    packetsReceived: 0,
+    packetsSent: 0,
+    packetsBad: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+    messagesReceived: 0,
+    streamsDialed: 0,
+    streamsServed: 0,
+    streamsFailed: 0,
+    probes: 0,
+    probesFailed: 0,
+    suspicions: 0,
+    refutations: 0,
+    deaths: 0,
+    conflicts: 0,
+    mergesRefused: 0,
+    eagerRounds: 0,
+  };
+}
+
+/** What the parts of one memberlist core share. */
+export interface Context {
+  nowMs: number;
+  readonly config: MemberlistConfig;
+  readonly random: Random;
+  readonly timers: TimerHeap;
+  readonly table: NodeTable;
+  readonly awareness: Awareness;
+  readonly packets: PacketCodec;
+  readonly streams: StreamCodec;
+  readonly delegate: Delegate;
+  readonly counters: Counters;
+  readonly effects: Effect[];
+  /** This node's own record. */
+  readonly self: Node;
+  /** Whether this node has left. */
+  left: boolean;
+}

@@ -1,0 +1,150 @@
+import { NodeState } from "../codec/types.ts";
+import type { Endpoint } from "../endpoint.ts";
+import type { Timer } from "../timers.ts";
+import { type BroadcastEnd, BroadcastQueue, retransmitLimit } from "./broadcast_queue.ts";
+import type { Context, PickOptions } from "./context.ts";
+import type { Node } from "./node.ts";
+
+/** Bytes a compound adds to each message, and its own head. */
+const PART_OVERHEAD = 2;
+const COMPOUND_HEAD = 2;
+
+/** Spreads broadcasts: by periodic gossip, on the back of other packets, and at once to a few nodes. */
+export class Gossiper {
+  readonly queue: BroadcastQueue;
+  readonly #ctx: Context;
+  #phaseMs: number | undefined;
+  #tick: Timer | undefined;
+  #flush: Timer | undefined;
+  #tokens = 0;
+  #tokensAtMs = 0;
+
+  constructor(ctx: Context) {
+    this.#ctx = ctx;
+    this.queue = new BroadcastQueue(() => retransmitLimit(ctx.config.retransmitMult, ctx.table.size));
+  }
+
+  /** Begins to gossip, at a random point of the interval. */
+  start(): void {
+    const { nowMs, random, config } = this.#ctx;
+    this.#phaseMs = nowMs + random.float() * config.gossipIntervalMs;
+    this.#tokens = config.eager?.burst ?? 0;
+    this.#tokensAtMs = nowMs;
+    this.kick();
+  }
+
+  /** Queues a memberlist message, in place of an older one of the same name. */
+  broadcast(message: Uint8Array, options: { name: string; onEnd?: (end: BroadcastEnd) => void }): void {
+    this.queue.queue(message, options);
+    this.kick();
+  }
+
+  /** Sees to it that what is queued will be sent. Idle nodes have no gossip timer. */
+  kick(): void {
+    if (this.#phaseMs === undefined) return;
+    this.#armTick();
+    if (this.#ctx.config.eager !== undefined) this.#armFlush();
+  }
+
+  /** Sends one message, with as many broadcasts on its back as fit. */
+  send(to: Endpoint, message: Uint8Array, options: { piggyback: boolean; extra?: Uint8Array }): void {
+    const messages = options.extra ? [message, options.extra] : [message];
+    if (options.piggyback) {
+      const used = message.length + PART_OVERHEAD +
+        (options.extra ? options.extra.length + PART_OVERHEAD : 0);
+      this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget() - used }, messages);
+    }
+    this.#packet(to, this.#ctx.packets.seal(messages));
+  }
+
+  #packet(to: Endpoint, packet: Uint8Array): void {
+    this.#ctx.counters.packetsSent++;
+    this.#ctx.counters.bytesSent += packet.length;
+    this.#ctx.effects.push({ kind: "packet", to, packet });
+  }
+
+  #budget(): number {
+    return this.#ctx.config.udpBufferBytes - COMPOUND_HEAD - this.#ctx.packets.overhead;
+  }
+
+  #pick(options: PickOptions, into: Uint8Array[]): number {
+    const used = this.queue.pick(options, into);
+    return used + this.#ctx.delegate.broadcasts({ ...options, limit: options.limit - used }, into);
+  }
+
+  #armTick(): void {
+    if (this.#tick !== undefined || this.#phaseMs === undefined || !this.#anythingQueued()) return;
+    const { nowMs, config, timers } = this.#ctx;
+    const interval = config.gossipIntervalMs;
+    const rounds = Math.max(0, Math.floor((nowMs - this.#phaseMs) / interval) + 1);
+    this.#tick = timers.set(this.#phaseMs + rounds * interval, () => {
+      this.#tick = undefined;
+      this.#round();
+      this.#armTick();
+    });
+  }
+
+  #anythingQueued(): boolean {
+    return this.queue.size > 0 || this.#ctx.delegate.queued().any;
+  }
+
+  #round(): void {
+    const { table, config } = this.#ctx;
+    for (const node of table.pick(config.gossipNodes, (candidate) => this.#hears(candidate))) {
+      const messages: Uint8Array[] = [];
+      this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget() }, messages);
+      if (messages.length === 0) return;
+      this.#packet(node.endpoint, this.#ctx.packets.seal(messages));
+    }
+  }
+
+  /** Gossip goes to the living and, for a while, to the dead, so that they can refute. */
+  #hears(node: Node): boolean {
+    const { self, nowMs, config } = this.#ctx;
+    if (node === self || node.state === NodeState.left) return false;
+    return node.state !== NodeState.dead || nowMs - node.stateChangeMs <= config.gossipToTheDeadMs;
+  }
+
+  #armFlush(): void {
+    const { config, nowMs, timers } = this.#ctx;
+    if (this.#flush !== undefined || config.eager === undefined || !this.#anythingFresh()) return;
+    this.#refill();
+    const waitMs = this.#tokens >= 1 ? 0 : (1 - this.#tokens) * config.eager.refillMs;
+    this.#flush = timers.set(nowMs + waitMs, () => {
+      this.#flush = undefined;
+      if (this.#eagerRound()) this.#armFlush();
+    });
+  }
+
+  #anythingFresh(): boolean {
+    return this.queue.fresh > 0 || this.#ctx.delegate.queued().fresh;
+  }
+
+  #refill(): void {
+    const { config, nowMs } = this.#ctx;
+    if (config.eager === undefined) return;
+    this.#tokens = Math.min(
+      config.eager.burst,
+      this.#tokens + (nowMs - this.#tokensAtMs) / config.eager.refillMs,
+    );
+    this.#tokensAtMs = nowMs;
+  }
+
+  /** What was never sent goes to a few nodes now; the copies count as transmissions. False where nothing went. */
+  #eagerRound(): boolean {
+    const { config, table, self } = this.#ctx;
+    if (config.eager === undefined) return false;
+    const targets = table.pick(config.eager.fanout, (node) => node !== self && !node.gone);
+    if (targets.length === 0) return false;
+    const messages: Uint8Array[] = [];
+    const copies = targets.length;
+    this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget(), copies, freshOnly: true }, messages);
+    if (messages.length === 0) return false;
+    this.#refill();
+    this.#tokens = Math.max(0, this.#tokens - 1);
+    this.#ctx.counters.eagerRounds++;
+    const packet = this.#ctx.packets.seal(messages);
+    for (const node of targets) this.#packet(node.endpoint, packet);
+    return true;
+  }
+}

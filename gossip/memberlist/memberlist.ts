@@ -1,0 +1,336 @@
+import { DecodeError } from "../codec/error.ts";
+import { decodeAccusation, decodeAlive } from "../codec/messages.ts";
+import { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { PacketCodec, type WrapOptions } from "../codec/packet.ts";
+import { encodePushPull, type PushPull } from "../codec/push_pull.ts";
+import { StreamCodec, type StreamMessage } from "../codec/stream.ts";
+import { MessageType, NodeState, type PushPullNode } from "../codec/types.ts";
+import type { Endpoint } from "../endpoint.ts";
+import { TimerHeap } from "../timers.ts";
+import { Awareness } from "./awareness.ts";
+import type { MemberlistConfig } from "./config.ts";
+import { type Context, type Counters, type Delegate, type Effect, newCounters } from "./context.ts";
+import { Gossiper } from "./gossip.ts";
+import { Membership } from "./membership.ts";
+import { Node } from "./node.ts";
+import { NodeTable } from "./node_table.ts";
+import { Prober } from "./prober.ts";
+import { type DialResult, Streams } from "./streams.ts";
+import { versionConflict } from "./versions.ts";
+
+/** Cluster size up to which push/pull keeps its interval. */
+const PUSH_PULL_SCALE_THRESHOLD = 32;
+
+/** What a {@linkcode Memberlist} is made of. */
+export interface MemberlistOptions extends WrapOptions {
+  config: MemberlistConfig;
+  /** Address and port that others are told. */
+  advertise: Endpoint;
+  delegate: Delegate;
+}
+
+/** Time between two push/pulls in a cluster of `nodes`. */
+export function pushPullScale(intervalMs: number, nodes: number): number {
+  if (nodes <= PUSH_PULL_SCALE_THRESHOLD) return intervalMs;
+  return intervalMs * (Math.ceil(Math.log2(nodes) - Math.log2(PUSH_PULL_SCALE_THRESHOLD)) + 1);
+}
+
+/**
+ * SWIM with Lifeguard as hashicorp's memberlist speaks it, as a state machine: packets, stream messages, time and
+ * commands go in, {@linkcode Effect}s come out. It knows no clock and no socket.
+ */
+export class Memberlist {
+  readonly #ctx: Context;
+  readonly #gossiper: Gossiper;
+  readonly #membership: Membership;
+  readonly #prober: Prober;
+  readonly #streams: Streams;
+  readonly #reader = new MsgpackReader({ remember: true });
+  #effects: Effect[] = [];
+
+  constructor(options: MemberlistOptions) {
+    const { config, random } = options;
+    const effects = () => this.#effects;
+    this.#ctx = {
+      nowMs: 0,
+      config,
+      random,
+      timers: new TimerHeap(),
+      table: new NodeTable(random),
+      awareness: new Awareness(config.awarenessMaxMultiplier),
+      packets: new PacketCodec(options),
+      streams: new StreamCodec(options),
+      delegate: options.delegate,
+      counters: newCounters(),
+      get effects() {
+        return effects();
+      },
+      self: new Node(config.name, options.advertise, config.meta, config.vsn, 0),
+      left: false,
+    };
+    this.#gossiper = new Gossiper(this.#ctx);
+    this.#membership = new Membership(this.#ctx, this.#gossiper);
+    this.#streams = new Streams(this.#ctx);
+    this.#prober = new Prober(this.#ctx, {
+      gossiper: this.#gossiper,
+      streams: this.#streams,
+      suspect: (node) =>
+        this.#membership.suspect({ incarnation: node.incarnation, node: node.name, from: config.name }),
+    });
+    this.#membership.useProber(this.#prober);
+  }
+
+  /** Wraps and reads streams for the driver. */
+  get streamCodec(): StreamCodec {
+    return this.#ctx.streams;
+  }
+
+  /** Timers shared with the layer above. */
+  get timers(): TimerHeap {
+    return this.#ctx.timers;
+  }
+
+  get nowMs(): number {
+    return this.#ctx.nowMs;
+  }
+
+  get config(): MemberlistConfig {
+    return this.#ctx.config;
+  }
+
+  get self(): Node {
+    return this.#ctx.self;
+  }
+
+  get counters(): Readonly<Counters> {
+    return this.#ctx.counters;
+  }
+
+  /** Lifeguard's health score; 0 is healthy. */
+  get healthScore(): number {
+    return this.#ctx.awareness.score;
+  }
+
+  /** Sizes of everything that could grow. */
+  get sizes(): {
+    nodes: number;
+    broadcasts: number;
+    pendingPings: number;
+    openStreams: number;
+    timers: number;
+  } {
+    return {
+      nodes: this.#ctx.table.size,
+      broadcasts: this.#gossiper.queue.size,
+      pendingPings: this.#prober.pending,
+      openStreams: this.#streams.open,
+      timers: this.#ctx.timers.size,
+    };
+  }
+
+  /** Bytes that messages and their heads may take in one packet. */
+  get packetRoom(): number {
+    return this.#ctx.config.udpBufferBytes - this.#ctx.packets.overhead;
+  }
+
+  /** Every node known, this one and the lately dead included. */
+  nodes(): readonly Node[] {
+    return this.#ctx.table.values();
+  }
+
+  node(name: string): Node | undefined {
+    return this.#ctx.table.get(name);
+  }
+
+  /** Up to `count` random living nodes other than this one that `isEligible` takes. */
+  pick(count: number, isEligible: (node: Node) => boolean = () => true): Node[] {
+    const { self, table } = this.#ctx;
+    return table.pick(count, (node) => node !== self && node.state === NodeState.alive && isEligible(node));
+  }
+
+  /** What the driver has to do; taken, not copied. */
+  takeEffects(): Effect[] {
+    const effects = this.#effects;
+    if (effects.length > 0) this.#effects = [];
+    return effects;
+  }
+
+  /** When {@linkcode tick} is due next; undefined where nothing is. */
+  nextWakeMs(): number | undefined {
+    return this.#ctx.timers.nextMs;
+  }
+
+  /** Begins: this node is alive, probes, gossips and exchanges state. */
+  start(nowMs: number): void {
+    this.#ctx.nowMs = nowMs;
+    this.#membership.bootstrap();
+    this.#gossiper.start();
+    this.#prober.start();
+    this.#armPushPull(nowMs + this.#ctx.random.float() * this.#ctx.config.pushPullIntervalMs);
+  }
+
+  /** Runs the timers that are due. */
+  tick(nowMs: number): void {
+    this.#ctx.nowMs = nowMs;
+    this.#ctx.timers.run(nowMs);
+  }
+
+  /** Takes a packet. A bad one is counted and dropped; the error tells why, undefined that all went well. */
+  receivePacket(nowMs: number, from: Endpoint, packet: Uint8Array): DecodeError | undefined {
+    const { counters, packets } = this.#ctx;
+    this.#ctx.nowMs = nowMs;
+    counters.packetsReceived++;
+    counters.bytesReceived += packet.length;
+    try {
+      packets.open(packet, (message) => this.#dispatch(message, from));
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      counters.packetsBad++;
+      return error;
+    }
+  }
+
+  #dispatch(message: Uint8Array, from: Endpoint): void {
+    this.#ctx.counters.messagesReceived++;
+    const reader = this.#reader.reset(message, 1);
+    switch (message[0]) {
+      case MessageType.ping:
+        return this.#prober.receivePing(reader, from);
+      case MessageType.indirectPing:
+        return this.#prober.receiveIndirectPing(reader, from);
+      case MessageType.ack:
+        return this.#prober.receiveAck(reader);
+      case MessageType.nack:
+        return this.#prober.receiveNack(reader);
+      case MessageType.alive:
+        return this.#membership.alive(decodeAlive(reader));
+      case MessageType.suspect:
+        return this.#membership.suspect(decodeAccusation(reader));
+      case MessageType.dead:
+        return this.#membership.dead(decodeAccusation(reader));
+      case MessageType.user:
+        return this.#ctx.delegate.userMessage(message.subarray(1), from);
+      default:
+        throw new DecodeError("packet", `message type ${message[0]} is not one of packets`);
+    }
+  }
+
+  /** Takes what came over an accepted stream; an `answer` effect follows for the same id. */
+  receiveStream(nowMs: number, id: number, message: StreamMessage): void {
+    this.#ctx.nowMs = nowMs;
+    this.#ctx.counters.streamsServed++;
+    switch (message.kind) {
+      case "pushPull": {
+        const own = this.#localPushPull(message.message.join);
+        this.#streams.answer(id, encodePushPull(own), message.key);
+        this.#merge(message.message);
+        return;
+      }
+      case "ping":
+        return this.#streams.answerPing(id, message);
+      case "user":
+        this.#streams.answer(id);
+        return this.#ctx.delegate.userMessage(message.message, undefined);
+      case "ack":
+      case "err":
+        return this.#streams.answer(id);
+    }
+  }
+
+  /** Takes the error of an accepted stream that could not be read. */
+  receiveBadStream(nowMs: number, id: number, error: DecodeError): void {
+    this.#ctx.nowMs = nowMs;
+    this.#streams.answerBad(id, error);
+  }
+
+  /** Takes the outcome of a `dial` effect. */
+  dialed(nowMs: number, id: number, result: DialResult): void {
+    this.#ctx.nowMs = nowMs;
+    this.#streams.dialed(id, result);
+  }
+
+  /** Exchanges whole states with one node; `done` gets the reason of a failure. */
+  pushPull(to: Endpoint, options: { join: boolean }, done: (error: string | undefined) => void): void {
+    const request = encodePushPull(this.#localPushPull(options.join));
+    const dial = { reply: true, timeoutMs: this.#ctx.config.tcpTimeoutMs };
+    this.#streams.dial(to, request, dial, (result) => {
+      if ("error" in result) return done(result.error);
+      if (result.message?.kind !== "pushPull") return done("the answer is no push/pull");
+      done(this.#merge({ ...result.message.message, join: options.join }));
+    });
+  }
+
+  /** Sends a Serf message, with its type byte, to one node by packet. */
+  sendUser(to: Endpoint, message: Uint8Array): void {
+    this.#gossiper.send(to, withType(MessageType.user, message), { piggyback: false });
+  }
+
+  /** Sends a Serf message by stream. */
+  sendUserStream(to: Endpoint, message: Uint8Array, done: (error: string | undefined) => void): void {
+    this.#streams.sendUser(to, message, done);
+  }
+
+  /** Changes this node's meta data and tells everyone. */
+  updateMeta(meta: Uint8Array): void {
+    this.#membership.updateSelf(meta);
+  }
+
+  /** The layer above queued something: see to it that it is sent. */
+  kick(): void {
+    this.#gossiper.kick();
+  }
+
+  /** Says goodbye; `done` follows once enough nodes were told. Pings are answered on. */
+  leave(done: () => void): void {
+    const { self } = this.#ctx;
+    if (this.#ctx.left) return done();
+    this.#ctx.left = true;
+    this.#prober.stop();
+    const alone = !this.nodes().some((node) => node !== self && !node.gone);
+    this.#membership.dead({ incarnation: self.incarnation, node: self.name, from: self.name }, {
+      onSent: alone ? undefined : done,
+    });
+    if (alone) done();
+  }
+
+  #armPushPull(atMs: number): void {
+    const { timers, config, table } = this.#ctx;
+    timers.set(atMs, () => {
+      this.#armPushPull(this.#ctx.nowMs + pushPullScale(config.pushPullIntervalMs, table.size));
+      const [partner] = this.pick(1);
+      if (partner !== undefined && !this.#ctx.left) {
+        this.pushPull(partner.endpoint, { join: false }, () => {});
+      }
+    });
+  }
+
+  #localPushPull(join: boolean): PushPull {
+    const nodes: PushPullNode[] = this.nodes().map((node) => ({ ...node.toAlive(), state: node.state }));
+    return { join, nodes, userState: this.#ctx.delegate.localState(join) };
+  }
+
+  #merge(remote: PushPull): string | undefined {
+    const { counters, delegate } = this.#ctx;
+    const conflict = versionConflict(remote.nodes, this.nodes());
+    if (conflict !== undefined) {
+      counters.mergesRefused++;
+      return conflict;
+    }
+    for (const node of remote.nodes) this.#membership.merge(node);
+    if (remote.userState.length === 0) return;
+    try {
+      delegate.mergeRemoteState(remote.userState, remote.join);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      counters.streamsFailed++;
+      return error.message;
+    }
+  }
+}
+
+function withType(type: number, message: Uint8Array): Uint8Array {
+  const out = new Uint8Array(message.length + 1);
+  out[0] = type;
+  out.set(message, 1);
+  return out;
+}

@@ -1,0 +1,79 @@
+import type { Random } from "../random.ts";
+import type { Node } from "./node.ts";
+
+/** All nodes by name, and in the order in which they are probed. */
+export class NodeTable {
+  readonly #byName = new Map<string, Node>();
+  #list: Node[] = [];
+  readonly #random: Random;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  /** Nodes known, this one and dead ones not yet forgotten included. */
+  get size(): number {
+    return this.#list.length;
+  }
+
+  get(name: string): Node | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** The node at a position of the probe order. */
+  at(index: number): Node {
+    return this.#list[index];
+  }
+
+  values(): readonly Node[] {
+    return this.#list;
+  }
+
+  /** Inserts a node at a random position, so that all are probed equally soon. */
+  add(node: Node): void {
+    this.#byName.set(node.name, node);
+    const index = this.#random.int(this.#list.length + 1);
+    const displaced = this.#list[index];
+    if (displaced !== undefined) {
+      displaced.index = this.#list.length;
+      this.#list.push(displaced);
+    }
+    node.index = index;
+    this.#list[index] = node;
+  }
+
+  /** Forgets the nodes that `isOld` names and shuffles the rest. */
+  sweep(isOld: (node: Node) => boolean): void {
+    const kept: Node[] = [];
+    for (const node of this.#list) {
+      if (isOld(node)) this.#byName.delete(node.name);
+      else kept.push(node);
+    }
+    for (let i = kept.length - 1; i > 0; i--) {
+      const j = this.#random.int(i + 1);
+      [kept[i], kept[j]] = [kept[j], kept[i]];
+    }
+    for (const [index, node] of kept.entries()) node.index = index;
+    this.#list = kept;
+  }
+
+  /** Up to `count` different nodes that `isEligible` takes, at random. */
+  pick(count: number, isEligible: (node: Node) => boolean): Node[] {
+    const list = this.#list;
+    const picked: Node[] = [];
+    if (list.length <= 3 * count) {
+      const eligible = list.filter(isEligible);
+      for (let i = 0; i < count && i < eligible.length; i++) {
+        const j = i + this.#random.int(eligible.length - i);
+        [eligible[i], eligible[j]] = [eligible[j], eligible[i]];
+        picked.push(eligible[i]);
+      }
+      return picked;
+    }
+    for (let tries = 0; tries < 3 * list.length && picked.length < count; tries++) {
+      const node = list[this.#random.int(list.length)];
+      if (!picked.includes(node) && isEligible(node)) picked.push(node);
+    }
+    return picked;
+  }
+}

@@ -1,0 +1,259 @@
+import {
+  decodeAck,
+  decodeIndirectPing,
+  decodeNack,
+  decodePing,
+  encodeAck,
+  encodeIndirectPing,
+} from "../codec/messages.ts";
+import { encodeNack, encodePing, encodeSuspect } from "../codec/messages.ts";
+import type { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { type Alive, NodeState, type Ping } from "../codec/types.ts";
+import { Endpoint } from "../endpoint.ts";
+import type { Timer } from "../timers.ts";
+import type { Context } from "./context.ts";
+import type { Gossiper } from "./gossip.ts";
+import type { Node } from "./node.ts";
+import type { Streams } from "./streams.ts";
+
+/** Pings awaiting an answer at once; more are not sent. */
+const MAX_PENDING = 4_096;
+/** Claims of a name at another address that are checked at once. */
+const MAX_CHECKS = 64;
+const U32 = 0xffff_ffff;
+
+interface Pending {
+  onAck(payload: Uint8Array | undefined): void;
+  onNack(): void;
+}
+
+/** Failure detection: probes one node per interval, asks others to help, answers everyone's pings. */
+export class Prober {
+  readonly #ctx: Context;
+  readonly #gossiper: Gossiper;
+  readonly #streams: Streams;
+  readonly #suspect: (node: Node) => void;
+  readonly #pending = new Map<number, Pending>();
+  readonly #checks = new Set<string>();
+  #lastSeqNo = 0;
+  #position = 0;
+  #probing = false;
+  #tick: Timer | undefined;
+
+  /** `suspect` is told of a node that could not be reached. */
+  constructor(ctx: Context, parts: { gossiper: Gossiper; streams: Streams; suspect: (node: Node) => void }) {
+    this.#ctx = ctx;
+    this.#gossiper = parts.gossiper;
+    this.#streams = parts.streams;
+    this.#suspect = parts.suspect;
+  }
+
+  /** Pings and relayed pings awaiting an answer. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** Begins to probe, at a random point of the interval. */
+  start(): void {
+    const { nowMs, random, config } = this.#ctx;
+    this.#arm(nowMs + random.float() * config.probeIntervalMs);
+  }
+
+  #arm(atMs: number): void {
+    this.#tick = this.#ctx.timers.set(atMs, () => {
+      this.#arm(atMs + this.#ctx.config.probeIntervalMs);
+      if (!this.#probing) this.#probeNext();
+    });
+  }
+
+  /** Stops probing; pings are still answered. */
+  stop(): void {
+    if (this.#tick) this.#tick.cancelled = true;
+  }
+
+  #probeNext(): void {
+    const { table, self, nowMs, config } = this.#ctx;
+    for (let seen = 0; seen < table.size; seen++) {
+      if (this.#position >= table.size) {
+        table.sweep((node) =>
+          node.gone && node !== self && nowMs - node.stateChangeMs > config.gossipToTheDeadMs
+        );
+        this.#position = 0;
+        if (table.size === 0) return;
+      }
+      const node = table.at(this.#position++);
+      if (node !== self && !node.gone) return this.#probe(node);
+    }
+  }
+
+  #probe(node: Node): void {
+    const { config, awareness, timers, nowMs, counters, delegate } = this.#ctx;
+    counters.probes++;
+    this.#probing = true;
+    const seqNo = this.#nextSeqNo();
+    const startMs = nowMs;
+    const endMs = startMs + awareness.scale(config.probeIntervalMs);
+    let expectedNacks = 0;
+    let nacks = 0;
+    let tcpAnswered = false;
+    let helpersAsked = false;
+
+    const succeed = () => {
+      helpers.cancelled = end.cancelled = true;
+      this.#pending.delete(seqNo);
+      this.#probing = false;
+      awareness.apply(-1);
+    };
+    const helpers = timers.set(Math.min(startMs + config.probeTimeoutMs, endMs), () => {
+      helpersAsked = true;
+      expectedNacks = this.#askHelpers(node, seqNo);
+      if (config.probeTimeoutMs >= endMs - startMs || node.protocolMax < 3) return;
+      this.#streams.ping(node, { seqNo, endMs }, () => tcpAnswered = true);
+    });
+    const end = timers.set(endMs, () => {
+      this.#pending.delete(seqNo);
+      this.#probing = false;
+      if (tcpAnswered) {
+        awareness.apply(-1);
+        return;
+      }
+      counters.probesFailed++;
+      awareness.apply(expectedNacks > 0 ? Math.max(0, expectedNacks - nacks) : 1);
+      this.#suspect(node);
+    });
+    this.#pending.set(seqNo, {
+      onAck: (payload) => {
+        if (!helpersAsked) delegate.pingCompleted(node, this.#ctx.nowMs - startMs, payload);
+        succeed();
+      },
+      onNack: () => nacks++,
+    });
+    const suspected = node.state === NodeState.alive ? undefined : encodeSuspect({
+      incarnation: node.incarnation,
+      node: node.name,
+      from: config.name,
+    });
+    this.#gossiper.send(node.endpoint, encodePing(this.#pingTo(node.name, seqNo)), {
+      piggyback: true,
+      extra: suspected,
+    });
+  }
+
+  /** Asks up to k nodes to ping for us; returns how many of them say so when they get no answer. */
+  #askHelpers(node: Node, seqNo: number): number {
+    const { table, self, config } = this.#ctx;
+    const isHelper = (candidate: Node) =>
+      candidate !== self && candidate !== node && candidate.state === NodeState.alive;
+    let nacking = 0;
+    for (const helper of table.pick(config.indirectChecks, isHelper)) {
+      const nack = helper.protocolMax >= 4;
+      if (nack) nacking++;
+      const message = encodeIndirectPing({
+        ...this.#pingTo(node.name, seqNo),
+        target: node.endpoint.addr,
+        port: node.endpoint.port,
+        nack,
+      });
+      this.#gossiper.send(helper.endpoint, message, { piggyback: true });
+    }
+    return nacking;
+  }
+
+  /** Answers a ping; the reader stands after the type byte. */
+  receivePing(reader: MsgpackReader, from: Endpoint): void {
+    const ping = decodePing(reader);
+    if (ping.node !== "" && ping.node !== this.#ctx.config.name) return;
+    const ack = encodeAck({ seqNo: ping.seqNo, payload: this.#ctx.delegate.ackPayload() });
+    this.#gossiper.send(replyTo(ping, from), ack, { piggyback: true });
+  }
+
+  /** Pings for another node; the reader stands after the type byte. */
+  receiveIndirectPing(reader: MsgpackReader, from: Endpoint): void {
+    const request = decodeIndirectPing(reader);
+    if (this.#pending.size >= MAX_PENDING) return;
+    const { timers, nowMs, config, self } = this.#ctx;
+    const requester = replyTo(request, from);
+    const seqNo = this.#nextSeqNo();
+    const timeout = timers.set(nowMs + config.probeTimeoutMs, () => {
+      this.#pending.delete(seqNo);
+      if (request.nack) {
+        this.#gossiper.send(requester, encodeNack({ seqNo: request.seqNo }), { piggyback: true });
+      }
+    });
+    this.#pending.set(seqNo, {
+      onAck: () => {
+        timeout.cancelled = true;
+        this.#pending.delete(seqNo);
+        this.#gossiper.send(requester, encodeAck({ seqNo: request.seqNo }), { piggyback: true });
+      },
+      onNack() {},
+    });
+    const target = new Endpoint(request.target.slice(), request.port || self.endpoint.port);
+    this.#gossiper.send(target, encodePing(this.#pingTo(request.node, seqNo)), { piggyback: true });
+  }
+
+  /** Takes an ack; the reader stands after the type byte. */
+  receiveAck(reader: MsgpackReader): void {
+    const ack = decodeAck(reader);
+    this.#pending.get(ack.seqNo)?.onAck(ack.payload);
+  }
+
+  /** Takes a nack; the reader stands after the type byte. */
+  receiveNack(reader: MsgpackReader): void {
+    this.#pending.get(decodeNack(reader).seqNo)?.onNack();
+  }
+
+  /**
+   * Finds out who answers to a name that is claimed at two addresses. `done` is told whether the known and the claimed
+   * one do. False where too many checks run, or one of this name.
+   */
+  checkClaim(
+    known: Endpoint | undefined,
+    claim: Alive,
+    done: (answers: { known: boolean; claimed: boolean }) => void,
+  ): boolean {
+    const { timers, nowMs, config, self } = this.#ctx;
+    if (this.#checks.has(claim.node) || this.#checks.size >= MAX_CHECKS) return false;
+    this.#checks.add(claim.node);
+    const answers = { known: false, claimed: false };
+    const seqNos: number[] = [];
+    const ask = (to: Endpoint, answer: "known" | "claimed") => {
+      const seqNo = this.#nextSeqNo();
+      seqNos.push(seqNo);
+      this.#pending.set(seqNo, { onAck: () => answers[answer] = true, onNack() {} });
+      const ping = encodePing(this.#pingTo(claim.node, seqNo));
+      // Twice, for one packet may be lost.
+      this.#gossiper.send(to, ping, { piggyback: false });
+      timers.set(nowMs + config.probeTimeoutMs / 2, () => {
+        if (!answers[answer]) this.#gossiper.send(to, ping, { piggyback: false });
+      });
+    };
+    if (known !== undefined) ask(known, "known");
+    ask(new Endpoint(claim.addr, claim.port || self.endpoint.port), "claimed");
+    timers.set(nowMs + config.probeTimeoutMs, () => {
+      for (const seqNo of seqNos) this.#pending.delete(seqNo);
+      this.#checks.delete(claim.node);
+      done(answers);
+    });
+    return true;
+  }
+
+  #pingTo(node: string, seqNo: number): Ping {
+    const { self, config } = this.#ctx;
+    return {
+      seqNo,
+      node,
+      sourceAddr: self.endpoint.addr,
+      sourcePort: self.endpoint.port,
+      sourceNode: config.name,
+    };
+  }
+
+  #nextSeqNo(): number {
+    return this.#lastSeqNo = this.#lastSeqNo === U32 ? 1 : this.#lastSeqNo + 1;
+  }
+}
+
+function replyTo(ping: Ping, from: Endpoint): Endpoint {
+  return ping.sourceAddr && ping.sourcePort ? new Endpoint(ping.sourceAddr.slice(), ping.sourcePort) : from;
+}

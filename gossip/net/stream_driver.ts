@@ -1,0 +1,52 @@
+import { DecodeError } from "../codec/error.ts";
+import type { StreamMessage, StreamReader } from "../codec/stream.ts";
+import type { Endpoint } from "../endpoint.ts";
+import type { ByteStream, Transport } from "./transport.ts";
+
+/** Streams served at once; more are closed unanswered. */
+export const MAX_SERVED_STREAMS = 127;
+const READ_BYTES = 64 * 1024;
+
+/** Opens a stream, writes, and reads one message where a reader is given. Throws where anything fails. */
+export async function exchange(
+  transport: Transport,
+  to: Endpoint,
+  options: { request: Uint8Array; reader?: StreamReader; signal: AbortSignal },
+): Promise<StreamMessage | undefined> {
+  const { signal } = options;
+  const stream = await transport.dial(to, signal);
+  using _closing = closeOnAbort(stream, signal);
+  await writeAll(stream, options.request);
+  if (options.reader === undefined) return undefined;
+  return await readMessage(stream, options.reader);
+}
+
+/** Reads until the reader has its message. Throws {@linkcode DecodeError} on bad bytes, Error where they end. */
+export async function readMessage(stream: ByteStream, reader: StreamReader): Promise<StreamMessage> {
+  const buffer = new Uint8Array(READ_BYTES);
+  for (;;) {
+    const length = await stream.read(buffer);
+    if (length === null) throw new DecodeError("stream", "it ended early", { incomplete: true });
+    const message = reader.push(buffer.subarray(0, length));
+    if (message !== undefined) return message;
+  }
+}
+
+/** Writes all of `bytes`. */
+export async function writeAll(stream: ByteStream, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await stream.write(bytes.subarray(at));
+}
+
+/** Closes the stream when the signal aborts, or when disposed of. */
+export function closeOnAbort(stream: ByteStream, signal: AbortSignal): Disposable {
+  let open = true;
+  const close = () => {
+    if (!open) return;
+    open = false;
+    signal.removeEventListener("abort", close);
+    stream.close();
+  };
+  if (signal.aborted) close();
+  else signal.addEventListener("abort", close);
+  return { [Symbol.dispose]: close };
+}

@@ -1,0 +1,97 @@
+import { concatBytes } from "../codec/text.ts";
+import { MessageType } from "../codec/types.ts";
+import { BroadcastQueue, retransmitLimit } from "../memberlist/broadcast_queue.ts";
+import type { PickOptions } from "../memberlist/context.ts";
+import type { Memberlist } from "../memberlist/memberlist.ts";
+import type { Random } from "../random.ts";
+import type { SerfConfig } from "./config.ts";
+import type { Members } from "./members.ts";
+
+/** The type byte before each user message. */
+const USER_PREFIX = new Uint8Array([MessageType.user]);
+/** Heads of a compound and of its only part. */
+const COMPOUND_HEADS = 4;
+/** Nodes that get a message by stream where it does not fit a packet. */
+const STREAM_FANOUT = 4;
+
+/** Serf's three queues: intents before queries before user events. */
+export class Broadcasts {
+  readonly #config: SerfConfig;
+  readonly #memberlist: Memberlist;
+  readonly #intents: BroadcastQueue;
+  readonly #queries: BroadcastQueue;
+  readonly #events: BroadcastQueue;
+  #dropped = 0;
+
+  constructor(options: { config: SerfConfig; memberlist: Memberlist; members: Members; random: Random }) {
+    this.#config = options.config;
+    this.#memberlist = options.memberlist;
+    const limit = () => retransmitLimit(options.memberlist.config.retransmitMult, options.members.size);
+    this.#intents = new BroadcastQueue(limit);
+    this.#queries = new BroadcastQueue(limit);
+    this.#events = new BroadcastQueue(limit);
+  }
+
+  /** Lengths of the queues, and how much was dropped because they were full. */
+  get sizes(): { intentQueue: number; queryQueue: number; eventQueue: number; dropped: number } {
+    return {
+      intentQueue: this.#intents.size,
+      queryQueue: this.#queries.size,
+      eventQueue: this.#events.size,
+      dropped: this.#dropped,
+    };
+  }
+
+  /** Queues an intent; `onEnd` is told when it was sent often enough, or dropped. */
+  intent(message: Uint8Array, onEnd?: () => void): void {
+    this.#queue(this.#intents, message, onEnd);
+  }
+
+  query(message: Uint8Array): void {
+    this.#queue(this.#queries, message);
+  }
+
+  userEvent(message: Uint8Array): void {
+    this.#queue(this.#events, message);
+  }
+
+  #queue(queue: BroadcastQueue, message: Uint8Array, onEnd?: () => void): void {
+    if (message.length + COMPOUND_HEADS + 1 > this.#memberlist.packetRoom) {
+      return this.#byStream(message, onEnd);
+    }
+    queue.queue(concatBytes([USER_PREFIX, message]), { onEnd });
+    this.#prune(queue);
+    this.#memberlist.kick();
+  }
+
+  /** What no packet holds goes by stream to a few nodes, which do the same; push/pull reaches the rest. */
+  #byStream(message: Uint8Array, onEnd?: () => void): void {
+    const nodes = this.#memberlist.pick(STREAM_FANOUT);
+    for (const node of nodes) this.#memberlist.sendUserStream(node.endpoint, message, () => {});
+    onEnd?.();
+  }
+
+  /** Adds what fits to `into`; returns the bytes used. */
+  pick(options: PickOptions, into: Uint8Array[]): number {
+    let used = 0;
+    for (const queue of [this.#intents, this.#queries, this.#events]) {
+      if (queue.size === 0) continue;
+      used += queue.pick({ ...options, limit: options.limit - used }, into);
+    }
+    return used;
+  }
+
+  queued(): { any: boolean; fresh: boolean } {
+    const any = this.#intents.size + this.#queries.size + this.#events.size > 0;
+    return { any, fresh: any && this.#intents.fresh + this.#queries.fresh + this.#events.fresh > 0 };
+  }
+
+  /** Cuts the queues to their limit. */
+  prune(): void {
+    for (const queue of [this.#intents, this.#queries, this.#events]) this.#prune(queue);
+  }
+
+  #prune(queue: BroadcastQueue): void {
+    if (queue.size > this.#config.maxQueueDepth) this.#dropped += queue.prune(this.#config.maxQueueDepth);
+  }
+}

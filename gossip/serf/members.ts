@@ -1,0 +1,200 @@
+import type { JoinIntent, LeaveIntent } from "../codec/serf_messages.ts";
+import type { Node } from "../memberlist/node.ts";
+import { LamportClock } from "./lamport.ts";
+import { Member, MemberStatus } from "./member.ts";
+import type { MemberEvent } from "./events.ts";
+
+/** Intents about members not seen yet that are remembered; the oldest go first. */
+export const MAX_INTENTS = 8_192;
+
+interface Intent {
+  type: "join" | "leave";
+  ltime: number;
+  atMs: number;
+}
+
+/** What a {@linkcode Members} needs of its surroundings. */
+export interface MembersOptions {
+  selfName: string;
+  emit(event: MemberEvent): void;
+  /** This node is said to leave although it does not: say that it is here. */
+  contradictLeave(): void;
+  /** A member is to be erased after it had time to leave. */
+  later(run: () => void): void;
+}
+
+/** All members and what is said about their coming and going (section 5.3 of the protocol notes). */
+export class Members {
+  readonly clock = new LamportClock();
+  /** Whether this node itself is leaving, so that leave intents about it are true. */
+  leaving = false;
+  readonly #members = new Map<string, Member>();
+  readonly #failed = new Set<Member>();
+  readonly #left = new Set<Member>();
+  readonly #intents = new Map<string, Intent>();
+  readonly #options: MembersOptions;
+
+  constructor(options: MembersOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  get failed(): ReadonlySet<Member> {
+    return this.#failed;
+  }
+
+  get left(): ReadonlySet<Member> {
+    return this.#left;
+  }
+
+  /** Members that neither failed nor left. */
+  get aliveCount(): number {
+    return this.#members.size - this.#failed.size - this.#left.size;
+  }
+
+  get intents(): number {
+    return this.#intents.size;
+  }
+
+  get(name: string): Member | undefined {
+    return this.#members.get(name);
+  }
+
+  values(): IterableIterator<Member> {
+    return this.#members.values();
+  }
+
+  /** memberlist sees a node for the first time, or again. */
+  nodeJoined(node: Node): void {
+    let member = this.#members.get(node.name);
+    if (member === undefined) {
+      member = new Member(node, MemberStatus.alive, 0);
+      const intent = this.#intents.get(node.name);
+      if (intent !== undefined) {
+        member.statusLTime = intent.ltime;
+        if (intent.type === "leave") member.status = MemberStatus.leaving;
+        this.#intents.delete(node.name);
+      }
+      this.#members.set(node.name, member);
+    } else {
+      member.node = node;
+      member.status = MemberStatus.alive;
+      member.goneMs = 0;
+      this.#failed.delete(member);
+      this.#left.delete(member);
+    }
+    this.#emit("member-join", member);
+  }
+
+  /** memberlist sees a node gone: it left where it had said so, else it failed. */
+  nodeLeft(node: Node, nowMs: number): void {
+    const member = this.#members.get(node.name);
+    if (member === undefined) return;
+    if (member.status === MemberStatus.leaving) {
+      member.status = MemberStatus.left;
+      member.goneMs = nowMs;
+      this.#left.add(member);
+      this.#emit("member-leave", member);
+    } else if (member.status === MemberStatus.alive) {
+      member.status = MemberStatus.failed;
+      member.goneMs = nowMs;
+      this.#failed.add(member);
+      this.#emit("member-failed", member);
+    }
+  }
+
+  nodeUpdated(node: Node): void {
+    const member = this.#members.get(node.name);
+    if (member === undefined) return;
+    member.node = node;
+    this.#emit("member-update", member);
+  }
+
+  /** Handles a join intent; true where it is news, to be passed on. */
+  joinIntent(intent: JoinIntent, nowMs: number): boolean {
+    this.clock.witness(intent.ltime);
+    const member = this.#members.get(intent.node);
+    if (member === undefined) return this.#remember("join", intent, nowMs);
+    if (intent.ltime <= member.statusLTime) return false;
+    member.statusLTime = intent.ltime;
+    if (member.status === MemberStatus.leaving) member.status = MemberStatus.alive;
+    return true;
+  }
+
+  /** Handles a leave intent; true where it is news, to be passed on. */
+  leaveIntent(intent: LeaveIntent, nowMs: number): boolean {
+    this.clock.witness(intent.ltime);
+    const member = this.#members.get(intent.node);
+    if (member === undefined) return this.#remember("leave", intent, nowMs);
+    if (intent.ltime <= member.statusLTime) return false;
+    if (intent.node === this.#options.selfName && !this.leaving) {
+      this.#options.contradictLeave();
+      return false;
+    }
+    member.statusLTime = intent.ltime;
+    if (member.status === MemberStatus.alive) member.status = MemberStatus.leaving;
+    else if (member.status === MemberStatus.failed) {
+      member.status = MemberStatus.left;
+      this.#failed.delete(member);
+      this.#left.add(member);
+      this.#emit("member-leave", member);
+    }
+    if (intent.prune) this.#prune(member);
+    return true;
+  }
+
+  #prune(member: Member): void {
+    if (member.status === MemberStatus.leaving) this.#options.later(() => this.#erase(member));
+    else this.#erase(member);
+  }
+
+  #remember(type: Intent["type"], message: JoinIntent, nowMs: number): boolean {
+    const known = this.#intents.get(message.node);
+    if (known !== undefined && message.ltime <= known.ltime) return false;
+    this.#intents.delete(message.node);
+    this.#intents.set(message.node, { type, ltime: message.ltime, atMs: nowMs });
+    if (this.#intents.size > MAX_INTENTS) {
+      const [oldest] = this.#intents.keys();
+      this.#intents.delete(oldest);
+    }
+    return true;
+  }
+
+  /** Erases who has been gone for long; `forgotten` is told of each failed one. */
+  reap(
+    nowMs: number,
+    options: {
+      reconnectTimeoutMs: number;
+      tombstoneTimeoutMs: number;
+      intentTimeoutMs: number;
+      forgotten(member: Member): void;
+    },
+  ): void {
+    for (const member of this.#failed) {
+      if (nowMs - member.goneMs <= options.reconnectTimeoutMs) continue;
+      options.forgotten(member);
+      this.#erase(member);
+    }
+    for (const member of this.#left) {
+      if (nowMs - member.goneMs > options.tombstoneTimeoutMs) this.#erase(member);
+    }
+    for (const [name, intent] of this.#intents) {
+      if (nowMs - intent.atMs > options.intentTimeoutMs) this.#intents.delete(name);
+    }
+  }
+
+  #erase(member: Member): void {
+    if (this.#members.get(member.name) !== member) return;
+    this.#failed.delete(member);
+    this.#left.delete(member);
+    this.#members.delete(member.name);
+    this.#emit("member-reap", member);
+  }
+
+  #emit(kind: MemberEvent["kind"], member: Member): void {
+    this.#options.emit({ kind, members: [member.snapshot()] });
+  }
+}

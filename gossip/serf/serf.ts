@@ -1,0 +1,437 @@
+import { decodePingPayload, encodePingPayload } from "../codec/coordinate.ts";
+import { DecodeError } from "../codec/error.ts";
+import { MsgpackReader } from "../codec/msgpack_reader.ts";
+import * as codec from "../codec/serf_messages.ts";
+import { decodeSerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
+import { encodeTags, type Tags } from "../codec/tags.ts";
+import { NO_BYTES } from "../codec/text.ts";
+import type { Alive } from "../codec/types.ts";
+import { Endpoint } from "../endpoint.ts";
+import type { MemberlistConfig } from "../memberlist/config.ts";
+import type { Delegate, PickOptions } from "../memberlist/context.ts";
+import { Memberlist } from "../memberlist/memberlist.ts";
+import type { Node } from "../memberlist/node.ts";
+import type { WrapOptions } from "../codec/packet.ts";
+import { Broadcasts } from "./broadcasts.ts";
+import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
+import { CoordinateClient, distanceS } from "./coordinates.ts";
+import type { SerfEvent } from "./events.ts";
+import { KeyManager } from "./key_queries.ts";
+import { type MemberInfo, MemberStatus } from "./member.ts";
+import { Members } from "./members.ts";
+import type { QueryHandler } from "./open_queries.ts";
+import { Queries, type QueryOptions, SerfError } from "./queries.ts";
+import { RejoinBook } from "./rejoin.ts";
+import { UserEvents } from "./user_events.ts";
+
+/** What a {@linkcode SerfCore} is made of. */
+export interface SerfCoreOptions extends WrapOptions {
+  serf: SerfConfig;
+  memberlist: MemberlistConfig;
+  advertise: Endpoint;
+}
+
+/** Result of one address of a join: the reason of a failure, or undefined. */
+export type JoinDone = (error: string | undefined) => void;
+
+/** Serf on top of memberlist, as a state machine like it: inputs go in, effects and events come out. */
+export class SerfCore {
+  readonly memberlist: Memberlist;
+  readonly members: Members;
+  readonly queries: Queries;
+  readonly coordinates: CoordinateClient;
+  readonly #config: SerfConfig;
+  readonly #options: SerfCoreOptions;
+  readonly #userEvents: UserEvents;
+  readonly #keys: KeyManager;
+  readonly #rejoin: RejoinBook;
+  readonly #broadcasts: Broadcasts;
+  readonly #reader = new MsgpackReader({ remember: true });
+  #events: SerfEvent[] = [];
+  #ignoringOld = 0;
+  #state: "alive" | "leaving" | "left" = "alive";
+
+  constructor(options: SerfCoreOptions) {
+    this.#options = options;
+    this.#config = options.serf;
+    const emit = (event: SerfEvent) => this.#events.push(event);
+    this.coordinates = new CoordinateClient(options.random);
+    this.#userEvents = new UserEvents(this.#config.eventBuffer);
+    this.#rejoin = new RejoinBook(this.#config.rememberedPeers);
+    this.#keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
+    const { name } = options.memberlist;
+    this.members = new Members({
+      selfName: name,
+      emit,
+      contradictLeave: () => this.#announce(),
+      later: (run) => {
+        const delayMs = this.#config.broadcastTimeoutMs + this.#config.leavePropagateDelayMs;
+        this.memberlist.timers.set(this.memberlist.nowMs + delayMs, run);
+      },
+    });
+    this.memberlist = new Memberlist({ ...options, config: options.memberlist, delegate: this.#delegate() });
+    this.#broadcasts = new Broadcasts({
+      config: this.#config,
+      memberlist: this.memberlist,
+      members: this.members,
+      random: options.random,
+    });
+    this.queries = new Queries({
+      config: this.#config,
+      memberlist: this.memberlist,
+      members: this.members,
+      keys: this.#keys,
+      random: options.random,
+      emit,
+      broadcast: (message) => this.#broadcasts.query(message),
+    });
+  }
+
+  /** Whether this node is there, says goodbye, or has left. */
+  get state(): "alive" | "leaving" | "left" {
+    return this.#state;
+  }
+
+  /** Next Lamport times: of members, user events and queries. */
+  get clocks(): { member: number; event: number; query: number } {
+    return {
+      member: this.members.clock.time,
+      event: this.#userEvents.clock.time,
+      query: this.queries.log.clock.time,
+    };
+  }
+
+  /** Sizes of everything that could grow. */
+  get sizes() {
+    return {
+      ...this.memberlist.sizes,
+      members: this.members.size,
+      intents: this.members.intents,
+      failed: this.members.failed.size,
+      left: this.members.left.size,
+      ...this.#broadcasts.sizes,
+      openQueries: this.queries.open,
+      unansweredQueries: this.queries.unanswered,
+      coordinates: this.coordinates.size,
+      rememberedPeers: this.#rejoin.size,
+    };
+  }
+
+  /** What happened since the last call; taken, not copied. */
+  takeEvents(): SerfEvent[] {
+    const events = this.#events;
+    if (events.length > 0) this.#events = [];
+    return events;
+  }
+
+  /** Takes up the clocks of an earlier life, so that nothing of then is delivered again. Before {@linkcode start}. */
+  resume(clocks: { member: number; event: number; query: number }): void {
+    this.members.clock.witness(clocks.member);
+    this.#userEvents.clock.witness(clocks.event);
+    this.#userEvents.minTime = clocks.event + 1;
+    this.queries.log.clock.witness(clocks.query);
+    this.queries.log.minTime = clocks.query + 1;
+  }
+
+  /** Begins. */
+  start(nowMs: number): void {
+    this.memberlist.start(nowMs);
+    this.#repeat(this.#config.reapIntervalMs, () => this.#reap());
+    this.#repeat(this.#config.reconnectIntervalMs, () => this.#reconnect());
+    this.#repeat(this.#config.queueCheckIntervalMs, () => this.#broadcasts.prune());
+  }
+
+  /** Runs `task` about every `intervalMs`; the jitter keeps a cluster that started at once from acting as one. */
+  #repeat(intervalMs: number, task: () => void): void {
+    const { timers } = this.memberlist;
+    const jittered = intervalMs * (0.9 + 0.2 * this.#options.random.float());
+    timers.set(this.memberlist.nowMs + jittered, () => {
+      if (this.#state === "left") return;
+      task();
+      this.#repeat(intervalMs, task);
+    });
+  }
+
+  /** Joins through one address. `ignoreOld`: whether user events from before are not delivered. */
+  join(nowMs: number, to: Endpoint, options: { ignoreOld: boolean }, done: JoinDone): void {
+    this.memberlist.tick(nowMs);
+    this.#rejoin.remember(to);
+    if (options.ignoreOld) this.#ignoringOld++;
+    this.memberlist.pushPull(to, { join: true }, (error) => {
+      if (options.ignoreOld) this.#ignoringOld--;
+      if (error === undefined) this.#announce();
+      done(error);
+    });
+  }
+
+  /** Changes this node's tags. Throws RangeError where they are too large. */
+  setTags(nowMs: number, tags: Tags): void {
+    this.memberlist.tick(nowMs);
+    this.memberlist.updateMeta(encodeTags(tags));
+  }
+
+  /** Sends a user event to everyone, this node included. Throws {@linkcode SerfError} where it is too long. */
+  userEvent(nowMs: number, name: string, payload: Uint8Array, options: { coalesce: boolean }): void {
+    this.memberlist.tick(nowMs);
+    const limit = Math.min(this.#config.userEventSizeLimit, USER_EVENT_CEILING_BYTES);
+    const refuse = (bytes: number) =>
+      new SerfError(`Cannot send event "${name}": ${bytes} bytes exceed the limit of ${limit}`);
+    if (name.length + payload.length > limit) throw refuse(name.length + payload.length);
+    const message: codec.UserEventMessage = {
+      ltime: this.#userEvents.clock.time,
+      name,
+      payload: payload.length === 0 ? undefined : payload,
+      coalesce: options.coalesce,
+    };
+    const encoded = codec.encodeUserEvent(message);
+    if (encoded.length > limit) throw refuse(encoded.length);
+    this.#userEvents.clock.tick();
+    this.#takeUserEvent(message, encoded);
+  }
+
+  /** Asks everyone, or whom the filters take. See {@linkcode Queries.ask}. */
+  query(
+    nowMs: number,
+    name: string,
+    payload: Uint8Array,
+    options: QueryOptions & { handler: QueryHandler },
+  ): number {
+    this.memberlist.tick(nowMs);
+    return this.queries.ask(name, payload, options);
+  }
+
+  /** Answers a query that was delivered as an event. */
+  respond(nowMs: number, query: { ltime: number; id: number }, payload: Uint8Array): void {
+    this.memberlist.tick(nowMs);
+    this.queries.respond(query, payload);
+  }
+
+  /** Makes a failed member one that left; `prune` erases it. `done` follows once enough members were told. */
+  forceLeave(nowMs: number, node: string, options: { prune: boolean }, done: () => void): void {
+    this.memberlist.tick(nowMs);
+    const ltime = this.members.clock.tick();
+    this.#spreadLeave({ ltime, node, prune: options.prune }, done);
+  }
+
+  /** Leaves: says so, lets it spread, says goodbye to memberlist, stays a little. `done` is the end of it. */
+  leave(nowMs: number, done: () => void): void {
+    this.memberlist.tick(nowMs);
+    if (this.#state !== "alive") return done();
+    this.#state = "leaving";
+    this.members.leaving = true;
+    const { timers } = this.memberlist;
+    const ltime = this.members.clock.tick();
+    this.#spreadLeave({ ltime, node: this.memberlist.self.name, prune: false }, () => {
+      this.#onceWithin(this.#spreadMs(), (next) => this.memberlist.leave(next), () => {
+        timers.set(this.memberlist.nowMs + this.#config.leavePropagateDelayMs, () => {
+          this.#state = "left";
+          done();
+        });
+      });
+    });
+  }
+
+  /** Estimated round-trip time to a member, in milliseconds; undefined where unknown. */
+  rttMs(name: string): number | undefined {
+    const other = this.coordinates.other(name);
+    return other && distanceS(this.coordinates.own, other) * 1000;
+  }
+
+  /** All members, or one. */
+  listMembers(): MemberInfo[] {
+    return Array.from(this.members.values(), (member) => member.snapshot());
+  }
+
+  #spreadLeave(intent: codec.LeaveIntent, done: () => void): void {
+    this.members.leaveIntent(intent, this.memberlist.nowMs);
+    if (this.members.aliveCount <= 1 && !this.#anyOtherAlive()) return done();
+    this.#onceWithin(
+      this.#spreadMs(),
+      (next) => this.#broadcasts.intent(codec.encodeLeave(intent), next),
+      done,
+    );
+  }
+
+  #anyOtherAlive(): boolean {
+    return this.memberlist.pick(1).length > 0;
+  }
+
+  /** News that goes out at once need not be waited for as long as a gossip tick takes to finish it. */
+  #spreadMs(): number {
+    const { eager, probeTimeoutMs } = this.memberlist.config;
+    return eager
+      ? Math.min(this.#config.broadcastTimeoutMs, 2 * probeTimeoutMs)
+      : this.#config.broadcastTimeoutMs;
+  }
+
+  /** Runs `begin`; `done` follows when it says so or after `timeoutMs`, once. */
+  #onceWithin(timeoutMs: number, begin: (next: () => void) => void, done: () => void): void {
+    let over = false;
+    const finish = () => {
+      if (over) return;
+      over = true;
+      timer.cancelled = true;
+      done();
+    };
+    const timer = this.memberlist.timers.set(this.memberlist.nowMs + timeoutMs, finish);
+    begin(finish);
+  }
+
+  /** Says that this node is here, above any leave intent about it. */
+  #announce(): void {
+    if (this.#state !== "alive") return;
+    const intent = { ltime: this.members.clock.time, node: this.memberlist.self.name };
+    this.members.joinIntent(intent, this.memberlist.nowMs);
+    this.#broadcasts.intent(codec.encodeJoin(intent));
+  }
+
+  #reap(): void {
+    this.members.reap(this.memberlist.nowMs, {
+      reconnectTimeoutMs: this.#config.reconnectTimeoutMs,
+      tombstoneTimeoutMs: this.#config.tombstoneTimeoutMs,
+      intentTimeoutMs: this.#config.recentIntentTimeoutMs,
+      forgotten: (member) => this.#rejoin.remember(member.node.endpoint),
+    });
+  }
+
+  /**
+   * Tries one failed member, or one address where the cluster once was: seldom where few are gone, always where most
+   * are. Thus the halves of a partition find each other again, however long it lasted.
+   */
+  #reconnect(): void {
+    if (this.#state !== "alive") return;
+    const { random } = this.#options;
+    const { failed, aliveCount } = this.members;
+    const target = this.#reconnectTarget();
+    if (target === undefined) return;
+    const gone = Math.max(failed.size, 1);
+    if (random.float() > gone / Math.max(1, aliveCount)) return;
+    this.memberlist.pushPull(target, { join: true }, (error) => {
+      if (error === undefined) this.#announce();
+    });
+  }
+
+  #reconnectTarget(): Endpoint | undefined {
+    const { random } = this.#options;
+    const failed = [...this.members.failed];
+    const here = new Set<string>();
+    for (const member of this.members.values()) {
+      if (member.status === MemberStatus.alive) here.add(member.node.endpoint.toString());
+    }
+    const remembered = this.#rejoin.pick(random, (endpoint) => !here.has(endpoint.toString()));
+    if (failed.length > 0 && (remembered === undefined || random.float() < 0.8)) {
+      return failed[random.int(failed.length)].node.endpoint;
+    }
+    return remembered;
+  }
+
+  #takeUserEvent(message: codec.UserEventMessage, raw: Uint8Array | undefined): void {
+    if (!this.#userEvents.accept(message)) return;
+    if (raw !== undefined) this.#broadcasts.userEvent(raw);
+    const { ltime, name, coalesce } = message;
+    this.#events.push({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
+  }
+
+  #userMessage(message: Uint8Array): void {
+    if (message.length === 0) throw new DecodeError("Serf message", "it is empty");
+    const reader = this.#reader.reset(message, 1);
+    const nowMs = this.memberlist.nowMs;
+    switch (message[0]) {
+      case codec.SerfType.leave: {
+        const intent = codec.decodeIntent(reader);
+        if (this.members.leaveIntent(intent, nowMs)) this.#broadcasts.intent(message.slice());
+        return;
+      }
+      case codec.SerfType.join: {
+        const intent = codec.decodeIntent(reader);
+        if (this.members.joinIntent(intent, nowMs)) this.#broadcasts.intent(message.slice());
+        return;
+      }
+      case codec.SerfType.userEvent: {
+        const event = codec.decodeUserEvent(reader);
+        return this.#takeUserEvent(event, message.slice());
+      }
+      case codec.SerfType.query:
+        return this.queries.receive(reader, message.slice());
+      case codec.SerfType.queryResponse:
+        return this.queries.receiveResponse(reader);
+      case codec.SerfType.relay:
+        return this.queries.receiveRelay(reader);
+      default:
+        throw new DecodeError("Serf message", `type ${message[0]} is unknown`);
+    }
+  }
+
+  #localState(): Uint8Array {
+    const statusLTimes: [string, number][] = [];
+    for (const member of this.members.values()) statusLTimes.push([member.name, member.statusLTime]);
+    return encodeSerfPushPull({
+      ltime: this.members.clock.time,
+      statusLTimes,
+      leftMembers: Array.from(this.members.left, (member) => member.name),
+      eventLTime: this.#userEvents.clock.time,
+      events: this.#userEvents.slots(),
+      queryLTime: this.queries.log.clock.time,
+      keyring: this.#options.verifyOutgoing === false ? undefined : this.#keys.state(),
+    });
+  }
+
+  #mergeRemoteState(bytes: Uint8Array, join: boolean): void {
+    if (bytes[0] !== codec.SerfType.pushPull) {
+      throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
+    }
+    const state = decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
+    const nowMs = this.memberlist.nowMs;
+    if (state.ltime > 0) this.members.clock.witness(state.ltime - 1);
+    if (state.eventLTime > 0) this.#userEvents.clock.witness(state.eventLTime - 1);
+    if (state.queryLTime > 0) this.queries.log.clock.witness(state.queryLTime - 1);
+    const left = new Set(state.leftMembers);
+    for (const [node, ltime] of state.statusLTimes) {
+      if (left.has(node)) this.members.leaveIntent({ ltime: ltime + 1, node, prune: false }, nowMs);
+      else this.members.joinIntent({ ltime, node }, nowMs);
+    }
+    if (join && this.#ignoringOld > 0) {
+      this.#userEvents.minTime = Math.max(this.#userEvents.minTime, state.eventLTime);
+    }
+    for (const slot of state.events) {
+      for (const event of slot.events) {
+        this.#takeUserEvent({ ltime: slot.ltime, ...event, coalesce: false }, undefined);
+      }
+    }
+    if (state.keyring !== undefined) this.#keys.merge(state.keyring);
+  }
+
+  #delegate(): Delegate {
+    return {
+      nodeJoined: (node) => this.members.nodeJoined(node),
+      nodeLeft: (node) => {
+        this.members.nodeLeft(node, this.memberlist.nowMs);
+        this.coordinates.forget(node.name);
+      },
+      nodeUpdated: (node) => this.members.nodeUpdated(node),
+      nameConflict: (node, other) => this.#nameConflict(node, other),
+      userMessage: (message) => this.#userMessage(message),
+      localState: () => this.#localState(),
+      mergeRemoteState: (state, join) => this.#mergeRemoteState(state, join),
+      broadcasts: (options: PickOptions, into: Uint8Array[]) => this.#broadcasts.pick(options, into),
+      queued: () => this.#broadcasts.queued(),
+      ackPayload: () => this.#config.coordinates ? encodePingPayload(this.coordinates.own) : undefined,
+      pingCompleted: (node, rttMs, payload) => this.#learnRtt(node, rttMs, payload),
+    };
+  }
+
+  #nameConflict(node: Node, other: Alive): void {
+    this.#events.push({
+      kind: "name-conflict",
+      name: node.name,
+      other: new Endpoint(other.addr, other.port).toString(),
+    });
+    if (node === this.memberlist.self && this.#config.nameConflictResolution) this.queries.voteOnName();
+  }
+
+  #learnRtt(node: Node, rttMs: number, payload: Uint8Array | undefined): void {
+    if (!this.#config.coordinates || payload === undefined || payload.length === 0) return;
+    const coordinate = decodePingPayload(new MsgpackReader().reset(payload));
+    this.coordinates.update(node.name, coordinate, rttMs / 1000);
+  }
+}
