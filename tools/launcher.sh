@@ -60,7 +60,7 @@ unpack() {
   trap 'exit 130' INT TERM HUP
   sum=$(tail -c "+$payload_offset" -- "$0" | sha256sum) || fail "cannot read $0"
   [ "${sum%% *}" = "$payload_sha256" ] || fail "$0 is damaged: its payload does not have the hash it was built with"
-  tail -c "+$payload_offset" -- "$0" | gzip -dc 2>/dev/null | tar -xpf - --no-same-owner -C "$fresh" 2>/dev/null ||
+  tail -c "+$payload_offset" -- "$0" 2>/dev/null | gzip -dc 2>/dev/null | tar -xpf - --no-same-owner -C "$fresh" 2>/dev/null ||
     fail "cannot unpack to the cache $cache (disk full?); $hint"
   [ "$(state_of "$fresh")" = "$expected" ] || fail "cannot unpack to the cache $cache: files are missing (disk full?)"
   # rename(2) is atomic. When another first run was quicker, its copy is the same; a damaged one makes way.
