@@ -39,6 +39,7 @@ export class Http1Connection implements Watched {
   /** Status sent for the request in hand; 0 while none is. */
   #status = 0;
   #startedMs = 0;
+  #isCounted = false;
   /** Of the last request, with what follows from it; mostly the next one has the same. */
   #host = "";
   #authority: Authority = { hostname: "", label: "" };
@@ -92,8 +93,8 @@ export class Http1Connection implements Watched {
 
   /** Returns whether another request may follow. */
   async #serveOne(): Promise<boolean> {
-    const { counters, now } = this.#context;
     this.#status = 0;
+    this.#isCounted = false;
     this.#requestEnd = CONSUMED;
     this.#accept = "";
     try {
@@ -108,7 +109,7 @@ export class Http1Connection implements Watched {
       return await this.#answer(error);
     } finally {
       this.#exchange = undefined;
-      if (this.#status !== 0) counters.observe(this.#status, now() - this.#startedMs);
+      this.#count();
     }
   }
 
@@ -388,10 +389,17 @@ export class Http1Connection implements Watched {
     return goesOn;
   }
 
+  #count(): void {
+    if (this.#status === 0 || this.#isCounted) return;
+    this.#isCounted = true;
+    this.#context.counters.observe(this.#status, this.#context.now() - this.#startedMs);
+  }
+
   /** Lets the client read the answer before the close: closing over unread bytes would reset the connection. */
   async #closeGently(): Promise<void> {
     const { limits, deadlines } = this.#context;
     const { source } = this;
+    this.#count();
     this.#phase = "linger";
     this.deadlineMs = deadlines.nowMs + limits.lingerTimeoutMs;
     try {

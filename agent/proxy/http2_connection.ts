@@ -1,7 +1,7 @@
 import http2 from "node:http2";
 import { Duplex } from "node:stream";
 import type { ClientInfo, WorkerContext } from "./context.ts";
-import { Http2Stream } from "./http2_stream.ts";
+import { Http2Stream, resetStream } from "./http2_stream.ts";
 import { closeQuietly, writeAll } from "./sink.ts";
 import type { Source } from "./source.ts";
 
@@ -24,7 +24,8 @@ export class Http2Connection {
   readonly #client: ClientInfo;
   readonly #streams = new Set<Http2Stream>();
   readonly #done = Promise.withResolvers<void>();
-  #session?: http2.ServerHttp2Session;
+  #socket?: Duplex;
+  #draining = false;
   #resets = 0;
   #resetsSinceMs = 0;
   #closed = false;
@@ -58,14 +59,13 @@ export class Http2Connection {
       },
     });
     server.on("session", (session) => {
-      this.#session = session;
       session.on("close", () => this.close());
       session.on("error", () => this.close());
-      if (this.#closed) session.destroy();
     });
     server.on("sessionError", () => this.close());
     server.on("stream", (stream, headers) => this.#serve(stream, headers));
-    server.emit("connection", duplex(this.conn, this.source, () => this.close()));
+    this.#socket = duplex(this.conn, this.source, () => this.close());
+    server.emit("connection", this.#socket);
     try {
       await this.#done.promise;
     } finally {
@@ -75,20 +75,25 @@ export class Http2Connection {
 
   /** Ends the connection after the streams in hand. */
   drain(): void {
+    this.#draining = true;
     if (this.isIdle) this.close();
-    else this.#session?.close();
   }
 
-  /** Closes at once. */
+  /**
+   * Closes at once, by taking the session's socket away, a turn later: `destroy()` of a session within one of its own
+   * callbacks frees memory twice (Deno 2.9) and takes the whole process down.
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#context.deadlines.remove(this);
     for (const stream of this.#streams) stream.abort();
-    this.#session?.destroy();
-    closeQuietly(this.conn);
-    this.source.release();
-    this.#done.resolve();
+    setTimeout(() => {
+      this.#socket?.destroy();
+      closeQuietly(this.conn);
+      this.source.release();
+      this.#done.resolve();
+    });
   }
 
   onDeadline(): void {
@@ -96,13 +101,19 @@ export class Http2Connection {
   }
 
   #serve(stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders): void {
+    if (this.#draining || this.#closed) {
+      stream.on("error", () => {}); // "closed with error code", which we ask for here
+      return resetStream(stream, http2.constants.NGHTTP2_REFUSED_STREAM);
+    }
     this.deadlineMs = Infinity;
     const relay = new Http2Stream(stream, { context: this.#context, client: this.#client });
     this.#streams.add(relay);
     stream.on("aborted", () => this.#countReset());
     relay.run(headers).finally(() => {
       this.#streams.delete(relay);
-      if (this.isIdle) this.deadlineMs = this.#idleDeadline();
+      if (!this.isIdle) return;
+      if (this.#draining) this.#socket?.end();
+      this.deadlineMs = this.#idleDeadline();
     });
   }
 

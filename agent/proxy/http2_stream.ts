@@ -65,7 +65,7 @@ export class Http2Stream implements Watched {
     } catch (error) {
       this.#exchange?.abort();
       if (error instanceof HttpError && this.#status === 0 && !stream.destroyed) this.#answer(error, headers);
-      else if (!stream.destroyed) stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+      else resetStream(stream, http2.constants.NGHTTP2_INTERNAL_ERROR);
     } finally {
       deadlines.remove(this);
       if (this.#status !== 0) counters.observe(this.#status, now() - startedMs);
@@ -80,7 +80,7 @@ export class Http2Stream implements Watched {
   onDeadline(): void {
     this.deadlineMs = Infinity;
     if (this.#status === 0) this.#exchange?.timeOut();
-    else this.stream.close(http2.constants.NGHTTP2_CANCEL);
+    else resetStream(this.stream, http2.constants.NGHTTP2_CANCEL);
   }
 
   async #relay(headers: http2.IncomingHttpHeaders): Promise<void> {
@@ -279,6 +279,16 @@ export class Http2Stream implements Watched {
   #touch(): void {
     this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.idleTimeoutMs;
   }
+}
+
+/**
+ * Resets a stream, a turn later: done at once, with data still queued, a later GOAWAY fails an assertion of nghttp2 and
+ * takes the whole process down (Deno 2.9).
+ */
+export function resetStream(stream: http2.ServerHttp2Stream, code: number): void {
+  setTimeout(() => {
+    if (!stream.destroyed) stream.close(code);
+  });
 }
 
 /** End-to-end fields of a response, repeated ones as lists. */

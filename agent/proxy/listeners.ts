@@ -13,6 +13,12 @@ export interface ListenersOptions {
   maxConnections: number;
 }
 
+/** A listener and the loop that accepts on it, which ends some time after the listener has been closed. */
+interface Accepting {
+  listener: Deno.Listener;
+  ended: Promise<void>;
+}
+
 interface Connection {
   readonly isIdle: boolean;
   run(): Promise<void>;
@@ -29,28 +35,30 @@ const ACCEPT_RETRY_MS = 50;
 
 /** One worker's listeners, one per host port and bind address, and the connections they accepted. */
 export class Listeners {
-  readonly #open = new Map<number, Deno.Listener[]>();
+  readonly #open = new Map<number, Accepting[]>();
   readonly #connections = new Map<Connection, number>();
   #tls?: KeyPair;
 
   constructor(private readonly options: ListenersOptions) {}
 
-  /** Opens and closes listeners until exactly `ports` are open. A new key pair is served by all of them from now on. */
-  apply(ports: readonly number[], tls?: KeyPair): PortFailure[] {
+  /**
+   * Opens and closes listeners until exactly `ports` are open. A new key pair is served by all of them from now on.
+   */
+  async apply(ports: readonly number[], tls?: KeyPair): Promise<PortFailure[]> {
     const isRenewed = tls?.cert !== this.#tls?.cert || tls?.key !== this.#tls?.key;
     this.#tls = tls;
     const failures: PortFailure[] = [];
     const wanted = new Set(ports);
-    for (const port of [...this.#open.keys()]) {
-      if (!wanted.has(port)) this.#closePort(port);
-    }
+    await Promise.all(
+      [...this.#open.keys()].filter((port) => !wanted.has(port)).map((port) => this.#closePort(port)),
+    );
     for (const hostPort of wanted) {
       const old = this.#open.get(hostPort);
       if (old && !isRenewed) continue;
       try {
         // The new listeners take connections before the old ones stop.
         this.#open.set(hostPort, this.#listen(hostPort));
-        for (const listener of old ?? []) closeQuietly(listener);
+        if (old) await stopAccepting(old);
       } catch (error) {
         failures.push({ hostPort, reason: error instanceof Error ? error.message : String(error) });
       }
@@ -60,7 +68,7 @@ export class Listeners {
 
   /** Closes the listeners, waits for requests in flight at most `graceMs`, then closes every connection. */
   async stop(graceMs: number): Promise<void> {
-    for (const port of [...this.#open.keys()]) this.#closePort(port);
+    await Promise.all([...this.#open.keys()].map((port) => this.#closePort(port)));
     const until = performance.now() + graceMs;
     while (this.#connections.size > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 10));
@@ -68,15 +76,16 @@ export class Listeners {
     for (const connection of this.#connections.keys()) connection.close();
   }
 
-  #closePort(port: number): void {
-    for (const listener of this.#open.get(port) ?? []) closeQuietly(listener);
+  async #closePort(port: number): Promise<void> {
+    const accepting = this.#open.get(port) ?? [];
     this.#open.delete(port);
     for (const [connection, of] of this.#connections) {
       if (of === port) connection.drain();
     }
+    await stopAccepting(accepting);
   }
 
-  #listen(port: number): Deno.Listener[] {
+  #listen(port: number): Accepting[] {
     const listeners: Deno.Listener[] = [];
     try {
       for (const hostname of this.options.bindHosts) {
@@ -95,8 +104,7 @@ export class Listeners {
       for (const listener of listeners) closeQuietly(listener);
       throw error;
     }
-    for (const listener of listeners) this.#accept(listener, port);
-    return listeners;
+    return listeners.map((listener) => ({ listener, ended: this.#accept(listener, port) }));
   }
 
   async #accept(listener: Deno.Listener, hostPort: number): Promise<void> {
@@ -181,6 +189,12 @@ export class Listeners {
     }
     return false;
   }
+}
+
+/** The port is closed only when a pending accept has come to its end. */
+async function stopAccepting(accepting: Accepting[]): Promise<void> {
+  for (const { listener } of accepting) closeQuietly(listener);
+  await Promise.all(accepting.map(({ ended }) => ended));
 }
 
 /** A connection that has not yet said which protocol it speaks. */

@@ -109,7 +109,7 @@ Deno.test("a worker that crashes is replaced and serves the same table, its coun
     },
   });
   assert.match(await exchangeRaw(proxied.port, LAST_GET), /^HTTP\/1\.1 200 /);
-  assert.equal((await proxied.proxy.stats()).requests["2xx"], 1);
+  await eventually(async () => (await proxied.proxy.stats()).requests["2xx"] === 1);
   workers[0].postMessage({ type: "stats", id: -1, crash: true });
   await eventually(() => workers.length === 2);
   await eventually(async () => {
@@ -122,7 +122,7 @@ Deno.test("a worker that crashes is replaced and serves the same table, its coun
       return false;
     }
   });
-  assert.equal((await proxied.proxy.stats()).requests["2xx"], 2);
+  await eventually(async () => (await proxied.proxy.stats()).requests["2xx"] === 2);
   assert.ok(proxied.log.lines.some((line) => /proxy worker died.*crash asked for/.test(line)));
 });
 

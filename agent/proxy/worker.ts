@@ -27,7 +27,7 @@ class ProxyWorker {
         this.#start(request);
         return { type: "done", id: request.id, failures: [] };
       case "apply":
-        return { type: "done", id: request.id, failures: this.#apply(request) };
+        return { type: "done", id: request.id, failures: await this.#apply(request) };
       case "stats":
         return { type: "stats", id: request.id, stats: this.#started().context.counters.snapshot() };
       case "stop": {
@@ -60,7 +60,7 @@ class ProxyWorker {
     });
   }
 
-  #apply({ routes, ports, tls }: Extract<WorkerRequest, { type: "apply" }>): PortFailure[] {
+  #apply({ routes, ports, tls }: Extract<WorkerRequest, { type: "apply" }>): Promise<PortFailure[]> {
     const { context, listeners } = this.#started();
     context.routes = new RouteTable(routes, this.#baseDomain);
     context.upstreams.retain(routes.map((route) => route.upstream));
