@@ -29,7 +29,6 @@ const FORBIDDEN = [
   /\bTO[D]O\b/,
   /\bFIX[M]E\b/,
   /\bXX[X]\b/,
-  /\/ro[o]t\//,
   /\/wor[k]\//,
   /registry\.npm[j]s/,
   /debugge[r];/,

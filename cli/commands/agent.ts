@@ -3,6 +3,7 @@ import type { AgentOptions } from "../agent_options.ts";
 import { exitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { agentLog } from "../log.ts";
+import { versionInfo } from "../version.ts";
 
 /** `hypercore agent`. The first SIGINT or SIGTERM ends it in order, the second at once. */
 export async function agent(address: string | undefined, options: AgentOptions, io: Io): Promise<number> {
@@ -23,7 +24,7 @@ export async function agent(address: string | undefined, options: AgentOptions, 
     })
   );
   try {
-    await runAgent(config, { signal: stopping.signal, log });
+    await runAgent(config, { signal: stopping.signal, log, version: versionInfo().version });
     return exitCode.ok;
   } catch (error) {
     log.error("the agent failed", { error: error instanceof Error ? error.message : String(error) });
