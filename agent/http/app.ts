@@ -32,6 +32,8 @@ export interface HttpAppOptions {
 /** What the server tells of a connection. */
 export interface Bindings {
   remoteAddress: string;
+  /** Aborts when the client leaves before it has its answer; what it does after that is of no account. */
+  signal: AbortSignal;
 }
 
 type AppContext = Context<{ Bindings: Bindings }>;
@@ -80,7 +82,7 @@ export function httpApp(options: HttpAppOptions): Hono<{ Bindings: Bindings }> {
   });
   app.post("/spawn", async (c) => {
     const request = await readSpawn(c);
-    const response = await api.spawn(request, { signal: c.req.raw.signal });
+    const response = await api.spawn(request, { signal: c.env.signal });
     return answer(c, toJson(VmSpawnResponseSchema, response, { useProtoFieldName: true }));
   });
   app.on(["POST", "GET", "DELETE"], "/stop", async (c) => {
@@ -92,7 +94,7 @@ export function httpApp(options: HttpAppOptions): Hono<{ Bindings: Bindings }> {
   app.on(["GET", "POST"], "/list", (c) => answer(c, listView(api.list())));
   app.on(["GET", "POST"], "/logs", async (c) => {
     const tail = readTail(c.req.query("tail"));
-    return answer(c, await api.logs(c.req.query("id") ?? "", { tail, signal: c.req.raw.signal }));
+    return answer(c, await api.logs(c.req.query("id") ?? "", { tail, signal: c.env.signal }));
   });
   app.get("/healthz", (c) => c.text("ok\n"));
   app.get("/readyz", async (c) => {

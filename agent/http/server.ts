@@ -27,7 +27,7 @@ export async function listenHttp(
       { hostname: host, port, signal: closing.signal, onListen() {}, ...tls },
       (request, { remoteAddr }) => {
         const remoteAddress = remoteAddr.transport === "tcp" ? remoteAddr.hostname : "";
-        return app.fetch(request, { remoteAddress });
+        return app.fetch(request, { remoteAddress, signal: request.signal });
       },
     );
     return {

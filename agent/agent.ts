@@ -1,0 +1,76 @@
+import { type ImageStoreParts, openRuntime, type RuntimeOptions } from "../runtime/mod.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Images } from "./api/services.ts";
+import type { AgentConfig } from "./config.ts";
+import { collectPeriodically } from "./garbage.ts";
+import { type RunningNode, startNode } from "./node.ts";
+import { openProxy } from "./proxy/mod.ts";
+import { checkBind } from "./security/bind.ts";
+import { loadToken, TOKEN_FILE } from "./security/token.ts";
+
+/** The node's images: what the engine starts containers from, and what the API manages. */
+export type ImageStore = Images & Awaited<ReturnType<RuntimeOptions<never>["openImages"]>>;
+
+/** What an agent is given besides its configuration. */
+export interface AgentOptions {
+  /** Ends the agent. */
+  signal: AbortSignal;
+  log: Log;
+  version: string;
+  /** Makes the image store on the containerd that was found. */
+  openImages: (parts: ImageStoreParts, config: AgentConfig) => ImageStore | Promise<ImageStore>;
+}
+
+/** Runs one agent until the signal aborts. Throws when it cannot start. Containers outlive it. */
+export async function runAgent(config: AgentConfig, options: AgentOptions): Promise<void> {
+  const { signal } = options;
+  try {
+    await using _agent = await openAgent(config, options);
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+  } catch (error) {
+    // Being told to stop while starting is no failure.
+    if (!signal.aborted) throw error;
+    options.log.debug("stopped while starting", { error: String(error) });
+  }
+}
+
+/** Starts one agent; disposing it ends everything but the containers. */
+export async function openAgent(config: AgentConfig, options: AgentOptions): Promise<RunningNode> {
+  const { signal, log, version } = options;
+  for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
+  await using stack = new AsyncDisposableStack();
+  const token = config.insecure ? undefined : config.token ?? await loadToken(config.dataDir);
+  const proxy = stack.use(
+    await openProxy({
+      bindHosts: config.proxyBindHosts,
+      workers: config.proxyWorkers,
+      tls: config.proxyTls,
+      log,
+    }),
+  );
+  const { engine, images } = stack.use(
+    await openRuntime({
+      ...config,
+      logLimits: { maxBytes: config.logMaxBytes, maxFiles: config.logMaxFiles },
+      log,
+      openImages: (parts) => options.openImages(parts, config),
+    }, signal),
+  );
+  const node = stack.use(await startNode(config, { engine, images, proxy, token, version, log }, signal));
+  stack.use(collectPeriodically(engine, { log }));
+  if (config.insecure) log.warn("the API asks for no token: whoever reaches it may do anything");
+  log.info("ready", {
+    api: node.apiAddress,
+    http: node.httpAddress,
+    ...(!config.insecure && config.token === undefined && { tokenFile: `${config.dataDir}/${TOKEN_FILE}` }),
+  });
+  const owned = stack.move();
+  return {
+    apiAddress: node.apiAddress,
+    httpAddress: node.httpAddress,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
