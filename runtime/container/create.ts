@@ -6,6 +6,7 @@ import { RuntimeError } from "../errors.ts";
 import { allDone, type EngineContext, findContainer, snapshotKey, untilDone } from "./context.ts";
 import { endTask } from "./end_task.ts";
 import type { UnpackedImage } from "./ports.ts";
+import { removeShimSocket } from "./lost_processes.ts";
 import { containerInfo, encodeRecord, type EngineRecord } from "./record.ts";
 import { setPhase } from "./phase.ts";
 import { stopSignalNumber } from "./signals.ts";
@@ -130,7 +131,10 @@ export async function createContainer(
           timeoutMs: TASK_TIMEOUT_MS,
         });
       },
-      undo: () => endTask(context, id, { stopSignal: record.stopSignal, graceMs: 0 }),
+      async undo() {
+        await endTask(context, id, { stopSignal: record.stopSignal, graceMs: 0 });
+        await removeShimSocket(client, id);
+      },
     },
     {
       name: "start",

@@ -38,16 +38,15 @@ export async function processOwners(owner: ProcessOwner): Promise<Set<string>> {
  * called "docker"): it is removed if it is empty, and nothing in it is killed. Idempotent.
  */
 export async function endLostProcesses(owner: ProcessOwner, id: string): Promise<void> {
-  const { socket, namespace } = owner.client;
+  const { namespace } = owner.client;
   const state = `${owner.runtimeStateRoot}/${namespace}/${id}`;
   const shims = (await findShims(owner)).filter((shim) => shim.id === id);
   for (const shim of shims) {
     // The runtime that the shim is just calling would go on to make a container.
     const pids = [shim.pid, ...await descendants(shim.pid)];
     for (const pid of pids) kill(pid);
-    const name = createHash("sha256").update(`${socket}/${namespace}/${id}`).digest("hex");
-    await removeIfThere(`${SHIM_SOCKET_DIR}/${name}`);
   }
+  await removeShimSocket(owner.client, id);
   const isOurs = shims.length > 0 || await isDirectory(state);
   for (const hierarchy of await hierarchies()) {
     const path = `${hierarchy}/${namespace}/${id}`;
@@ -55,6 +54,17 @@ export async function endLostProcesses(owner: ProcessOwner, id: string): Promise
     else await removeEmptyCgroup(path);
   }
   await removeIfThere(state);
+}
+
+/** Removes the socket of a shim that is gone: one that was killed can't, and containerd does not. Idempotent. */
+export async function removeShimSocket(owner: ProcessOwner["client"], id: string): Promise<void> {
+  await removeIfThere(shimSocket(owner, id));
+}
+
+/** Where the shim of a container listens. */
+export function shimSocket(owner: ProcessOwner["client"], id: string): string {
+  const name = createHash("sha256").update(`${owner.socket}/${owner.namespace}/${id}`).digest("hex");
+  return `${SHIM_SOCKET_DIR}/${name}`;
 }
 
 /** The container id in a shim's arguments (`-namespace NS -id ID -address SOCKET`, in any order). */

@@ -11,6 +11,7 @@ import { type Log, silentLog } from "../log.ts";
 import { GuestNetworks } from "../network/mod.ts";
 import { type EngineContext, listContainers } from "./context.ts";
 import { ContainerdEngine } from "./engine.ts";
+import { shimSocket } from "./lost_processes.ts";
 import type { Images, Runtimes, SpecBuilder } from "./ports.ts";
 
 /** The one image there is. */
@@ -53,6 +54,7 @@ export class EngineBench implements AsyncDisposable {
   readonly #log: Log;
   #before = new Map<string, string>();
   #images!: Images;
+  readonly #ids: string[] = [];
 
   private constructor(
     readonly containerd: TestContainerd,
@@ -120,7 +122,9 @@ export class EngineBench implements AsyncDisposable {
 
   /** A container id nobody else has. */
   id(): string {
-    return `c${crypto.randomUUID().slice(0, 8)}`;
+    const id = `c${crypto.randomUUID().slice(0, 8)}`;
+    this.#ids.push(id);
+    return id;
   }
 
   /** A container that runs until it is stopped, unless `args` say otherwise. */
@@ -189,6 +193,7 @@ export class EngineBench implements AsyncDisposable {
       runc: names(`${runcRoot}/${namespace}`),
       cgroups: cgroups(namespace),
       shims: this.containerd.shims().join(" "),
+      shimSockets: this.#ids.filter((id) => isThere(shimSocket(client, id))).join(" "),
     }));
   }
 
@@ -275,6 +280,16 @@ function runtimeSpec(
       resources: { memory: { limit: container.memoryBytes }, pids: { limit: container.pidsLimit } },
     },
   };
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 function names(dir: string, except?: RegExp): string {
