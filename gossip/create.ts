@@ -1,0 +1,111 @@
+import { Keyring } from "./codec/keyring.ts";
+import { LIMITS } from "./codec/limits.ts";
+import { encodeTags } from "./codec/tags.ts";
+import { Endpoint } from "./endpoint.ts";
+import { silentLog } from "./log.ts";
+import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
+import { readKeyring, writeKeyring } from "./net/keyring_file.ts";
+import { privateAddress } from "./net/resolve.ts";
+import { SnapshotFile } from "./net/snapshot_file.ts";
+import { SocketTransport } from "./net/socket_transport.ts";
+import { systemClock } from "./net/transport.ts";
+import type { SerfOptions } from "./options.ts";
+import { systemRandom } from "./random.ts";
+import { DEFAULT_SERF_CONFIG } from "./serf/config.ts";
+import { SerfCore } from "./serf/serf.ts";
+import { Serf } from "./serf.ts";
+
+/** How long each remembered member is given to answer after a restart. */
+const REJOIN_TRIES = 32;
+
+/**
+ * Binds, starts, and, where there is a snapshot, joins the members it names. The result is a running member of a
+ * cluster of one until {@linkcode Serf.join} or the snapshot found others.
+ */
+export async function createSerf(options: SerfOptions): Promise<Serf> {
+  const { log = silentLog, clock = systemClock, random = systemRandom() } = options;
+  const keys = (options.keyringFile && await readKeyring(options.keyringFile)) || options.keys || [];
+  const snapshot = options.snapshotFile === undefined
+    ? undefined
+    : await SnapshotFile.read(options.snapshotFile, { rejoinAfterLeave: options.rejoinAfterLeave });
+  const config = memberlistConfig(options);
+  const keyring = keys.length > 0 ? new Keyring(keys) : undefined;
+
+  await using stack = new AsyncDisposableStack();
+  const transport = stack.use(options.transport ?? SocketTransport.bind(options.bind));
+  const core = new SerfCore({
+    random,
+    keyring,
+    label: options.label,
+    compression: options.compression ?? true,
+    serf: { ...DEFAULT_SERF_CONFIG, ...options.serf },
+    memberlist: config,
+    advertise: advertised(options, transport.local),
+  });
+  if (snapshot) core.resume(snapshot.replay.clocks);
+  const file = snapshot && options.snapshotFile
+    ? SnapshotFile.open({
+      path: options.snapshotFile,
+      ...snapshot,
+      clock,
+      log,
+      readClocks: () => core.clocks,
+    })
+    : undefined;
+  const { keyringFile } = options;
+  const saveKeys = keyringFile === undefined
+    ? undefined
+    : (current: Uint8Array[]) => writeKeyring(keyringFile, current, log);
+  const serf = new Serf({ core, transport, clock, log, metrics: options.metrics, snapshot: file, saveKeys });
+  stack.move();
+  serf.start();
+  if (snapshot) rejoin(serf, snapshot.replay.alive, log);
+  return serf;
+}
+
+/** Tries the members of an earlier life, in random order, until one answers. In the background: none may be up yet. */
+function rejoin(serf: Serf, alive: ReadonlyMap<string, string>, log: Required<SerfOptions>["log"]): void {
+  const addresses = [...alive].filter(([name]) => name !== serf.name).map(([, address]) => address);
+  const tries = addresses.sort(() => 0.5 - Math.random()).slice(0, REJOIN_TRIES);
+  const attempt = async () => {
+    for (const address of tries) {
+      try {
+        await serf.join([address], { ignoreOld: false });
+        return;
+      } catch (error) {
+        log.debug("cannot rejoin a former member", {
+          reason: error instanceof Error ? error.message : String(error),
+        });
+      }
+    }
+    if (tries.length > 0) {
+      log.warn("no former member answered; trying again now and then", { tried: tries.length });
+    }
+  };
+  attempt();
+}
+
+function memberlistConfig(options: SerfOptions): MemberlistConfig {
+  if (options.name === "" || options.name.length > 128) {
+    throw new RangeError(`Cannot use node name "${options.name}": it must have 1 to 128 characters`);
+  }
+  return {
+    ...PROFILES[options.profile ?? "hypercore"],
+    ...options.timing,
+    name: options.name,
+    meta: encodeTags(new Map(Object.entries(options.tags ?? {}))),
+    vsn: new Uint8Array([1, 5, 2, 2, 5, options.protocol ?? 4]),
+    udpBufferBytes: LIMITS.udpBufferBytes,
+    eager: options.eager === false ? undefined : options.eager ?? DEFAULT_EAGER,
+    deadNodeReclaimMs: options.acceptMoves === false ? undefined : 0,
+    verifyMoves: options.acceptMoves !== false,
+  };
+}
+
+function advertised(options: SerfOptions, local: { host: string; port: number }): Endpoint {
+  const isAny = local.host === "0.0.0.0" || local.host === "::";
+  const host = options.advertise?.host ?? (isAny ? privateAddress() ?? "127.0.0.1" : local.host);
+  const endpoint = Endpoint.parse(host, options.advertise?.port ?? local.port);
+  if (endpoint === undefined) throw new RangeError(`Cannot advertise "${host}": it is no IP address`);
+  return endpoint;
+}

@@ -1,0 +1,58 @@
+/**
+ * A complete member of a Serf cluster: membership, failure detection, events, queries, key rotation and network
+ * coordinates, on the wire and in behaviour like hashicorp's agents and library, which it joins.
+ *
+ * ```ts
+ * import { createSerf } from "./mod.ts";
+ *
+ * // Two members on loopback, any free port each.
+ * await using alice = await createSerf({ name: "alice", bind: { host: "127.0.0.1", port: 0 } });
+ * await using bob = await createSerf({ name: "bob", bind: { host: "127.0.0.1", port: 0 }, tags: { role: "web" } });
+ *
+ * bob.listen((event) => {
+ *   if (event.kind === "query" && event.name === "uptime") bob.respond(event, "5 days");
+ * });
+ * await bob.join([`127.0.0.1:${alice.local.port}`]);
+ *
+ * const { responses } = await alice.query("uptime", {
+ *   filters: [{ kind: "tag", tag: "role", expr: "^web$" }],
+ *   timeoutMs: 500,
+ * });
+ * console.log(responses.map(({ from, payload }) => `${from}: ${new TextDecoder().decode(payload)}`));
+ * ```
+ *
+ * The cores ({@linkcode SerfCore}, {@linkcode Memberlist}) are state machines without clock and sockets; `createSerf`
+ * puts one together with real ones.
+ *
+ * @module
+ */
+export { createSerf } from "./create.ts";
+export type { SerfOptions } from "./options.ts";
+export {
+  type AskOptions,
+  type KeyResult,
+  type Query,
+  type QueryResult,
+  Serf,
+  type SerfListener,
+} from "./serf.ts";
+export type { MemberEvent, QueryEvent, SerfEvent, UserEvent } from "./serf/events.ts";
+export type { MemberInfo, MemberStatusName } from "./serf/member.ts";
+export { SerfError } from "./serf/queries.ts";
+export { DEFAULT_SERF_CONFIG, type SerfConfig } from "./serf/config.ts";
+export {
+  DEFAULT_EAGER,
+  type EagerOptions,
+  type MemberlistTiming,
+  type Profile,
+  PROFILES,
+} from "./memberlist/config.ts";
+export type { QueryFilter } from "./codec/filter.ts";
+export type { MetricsRegistry } from "./metrics.ts";
+export { type Log, silentLog } from "./log.ts";
+export { SerfCore } from "./serf/serf.ts";
+export { Memberlist } from "./memberlist/memberlist.ts";
+export { SocketTransport, type SocketTransportOptions } from "./net/socket_transport.ts";
+export type { ByteStream, Clock, Transport, TransportHandler } from "./net/transport.ts";
+export { type Random, seededRandom, systemRandom } from "./random.ts";
+export { Endpoint } from "./endpoint.ts";

@@ -1,0 +1,41 @@
+import type { Counters } from "./memberlist/context.ts";
+import type { MetricsRegistry } from "./metrics.ts";
+import type { SerfCore } from "./serf/serf.ts";
+
+const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
+  packetsReceived: ["packets_received_total", "Packets received"],
+  packetsSent: ["packets_sent_total", "Packets sent"],
+  packetsBad: ["packets_bad_total", "Packets dropped because they could not be read"],
+  bytesReceived: ["bytes_received_total", "Bytes received in packets"],
+  bytesSent: ["bytes_sent_total", "Bytes sent in packets"],
+  messagesReceived: ["messages_received_total", "Messages received in packets"],
+  streamsDialed: ["streams_dialed_total", "Streams opened"],
+  streamsServed: ["streams_served_total", "Streams answered"],
+  streamsFailed: ["streams_failed_total", "Streams that failed"],
+  probes: ["probes_total", "Nodes probed"],
+  probesFailed: ["probes_failed_total", "Probes without an answer"],
+  suspicions: ["suspicions_total", "Nodes suspected"],
+  refutations: ["refutations_total", "Times this node contradicted a word about itself"],
+  deaths: ["deaths_total", "Nodes declared dead"],
+  conflicts: ["name_conflicts_total", "Names claimed by two running nodes"],
+  mergesRefused: ["merges_refused_total", "Push/pulls refused because of protocol versions"],
+  eagerRounds: ["eager_rounds_total", "Times that news was sent at once"],
+};
+
+/** Registers the figures of one member under `hypercore_gossip_`. */
+export function registerMetrics(registry: MetricsRegistry, core: SerfCore): void {
+  const { memberlist } = core;
+  for (const [key, [name, help]] of Object.entries(COUNTERS)) {
+    registry.counter(`hypercore_gossip_${name}`, help, () => memberlist.counters[key as keyof Counters]);
+  }
+  const gauge = (name: string, help: string, read: () => number) =>
+    registry.gauge(`hypercore_gossip_${name}`, help, read);
+  gauge("health_score", "Lifeguard's local health; 0 is healthy", () => memberlist.healthScore);
+  gauge("members_alive", "Members that neither failed nor left", () => core.members.aliveCount);
+  gauge("members_failed", "Members that failed", () => core.members.failed.size);
+  gauge("members_left", "Members that left", () => core.members.left.size);
+  for (const key of Object.keys(core.sizes) as (keyof SerfCore["sizes"])[]) {
+    const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    gauge(`size_${name}`, `Entries: ${name.replaceAll("_", " ")}`, () => core.sizes[key]);
+  }
+}
