@@ -62,7 +62,8 @@ Deno.test("an exit while containerd is away is heard of when it is back, and see
   if ((await engine.get(id)).status === "running") {
     await until(events, (event) => event.type === "exit" && event.id === id);
   }
-  assert.equal((await engine.get(id)).status, "stopped");
+  // 1.6 keeps the ended task, later ones delete it when they find its process gone.
+  assert.match((await engine.get(id)).status, /^(stopped|no-task)$/);
   end.abort();
   await engine.restart(id);
   await engine.remove(id, { graceMs: 0 });
