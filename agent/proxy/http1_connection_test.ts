@@ -247,7 +247,7 @@ Deno.test("each limit and time-out answers with its own status", async (t) => {
       "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\na",
       /^HTTP\/1\.1 408 /,
     ],
-    ["a client that asks nothing", { handshakeTimeoutMs: 80 }, "", /^$/],
+    ["a client that asks nothing", { headTimeoutMs: 80 }, "", /^$/],
     [
       "a body that says it is too long",
       { maxBodyBytes: 4 },

@@ -9,6 +9,7 @@ import { closeQuietly } from "./sink.ts";
 export interface ListenersOptions {
   context: WorkerContext;
   bindHosts: readonly string[];
+  http2: boolean;
   /** Of this worker. */
   maxConnections: number;
 }
@@ -95,7 +96,7 @@ export class Listeners {
             port,
             reusePort: true,
             ...this.#tls,
-            alpnProtocols: ["h2", "http/1.1"],
+            alpnProtocols: this.options.http2 ? ["h2", "http/1.1"] : ["http/1.1"],
           })
           : Deno.listen({ hostname, port, reusePort: true, tcpBacklog: 4096 });
         listeners.push(listener);
@@ -165,11 +166,8 @@ export class Listeners {
         isHttp2 = (await (conn as Deno.TlsConn).handshake()).alpnProtocol === "h2";
       } else {
         (conn as Deno.TcpConn).setNoDelay(true);
-        let verdict: boolean | undefined;
-        do {
-          if (await source.fill() === 0) break;
-          verdict = isHttp2Preface(source);
-        } while (verdict === undefined);
+        let verdict: boolean | undefined = this.options.http2 ? undefined : false;
+        while (verdict === undefined && await source.fill() > 0) verdict = isHttp2Preface(source);
         isHttp2 = verdict === true;
       }
     } catch (error) {

@@ -200,14 +200,14 @@ class Supervisor implements Proxy {
   }
 
   async #startWorker(slot: Slot): Promise<void> {
-    const { bindHosts, baseDomain, createWorker } = this.options;
+    const { bindHosts, baseDomain, createWorker, http2 = false } = this.options;
     slot.startedMs = performance.now();
     const handle = new WorkerHandle({
       createWorker: createWorker ?? newWorker,
       onDeath: (reason, last) => this.#onDeath(slot, handle, { reason, last }),
     });
     slot.handle = handle;
-    await handle.start({ limits: this.#limits, bindHosts, baseDomain });
+    await handle.start({ limits: this.#limits, http2, bindHosts, baseDomain });
   }
 
   #onDeath(slot: Slot, handle: WorkerHandle, { reason, last }: { reason: string; last?: ProxyStats }): void {

@@ -39,7 +39,7 @@ class ProxyWorker {
     }
   }
 
-  #start({ limits, bindHosts, baseDomain }: Extract<WorkerRequest, { type: "start" }>): void {
+  #start({ limits, http2, bindHosts, baseDomain }: Extract<WorkerRequest, { type: "start" }>): void {
     const now = () => performance.now();
     const buffers = new BufferPool();
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
@@ -55,6 +55,7 @@ class ProxyWorker {
     };
     this.#listeners = new Listeners({
       context: this.#context,
+      http2,
       bindHosts,
       maxConnections: limits.maxConnections,
     });

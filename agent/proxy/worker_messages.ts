@@ -9,7 +9,14 @@ export interface KeyPair {
 
 /** From the supervisor to a worker. Each request is answered by a reply with its `id`. */
 export type WorkerRequest =
-  | { type: "start"; id: number; limits: ProxyLimits; bindHosts: readonly string[]; baseDomain?: string }
+  | {
+    type: "start";
+    id: number;
+    limits: ProxyLimits;
+    http2: boolean;
+    bindHosts: readonly string[];
+    baseDomain?: string;
+  }
   | { type: "apply"; id: number; routes: readonly Route[]; ports: readonly number[]; tls?: KeyPair }
   | { type: "stats"; id: number }
   /** Closes the listeners, lets requests in flight finish within the grace period, then the rest. */
