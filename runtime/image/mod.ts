@@ -1,3 +1,14 @@
+/**
+ * Images: pulled by the OCI distribution spec or loaded from archives, kept in containerd's content store, unpacked into
+ * its snapshots.
+ *
+ * @module
+ */
+export { type CredentialStore, dockerConfigCredentials } from "./auth.ts";
+export type { ImageConfig } from "./manifest.ts";
+export { parseReference, type Reference } from "./reference.ts";
+export { ImageStore, type ImageStoreOptions, type PullOptions, type UnpackedImage } from "./store.ts";
+
 /** How far one blob of a pull is. */
 export interface PullProgress {
   digest: string;
@@ -16,6 +27,6 @@ export interface Image {
   /** Compressed bytes of all blobs of the platform's manifest. */
   sizeBytes: number;
   createdAtMs: number;
-  /** `linux/amd64`. */
+  /** `linux/amd64`; empty when it is not known. */
   platform: string;
 }
