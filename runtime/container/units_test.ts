@@ -26,7 +26,7 @@ Deno.test("a stop signal is a name or a number; what is none counts as SIGTERM",
     ["SIGRTMAX+1", DEFAULT_STOP_SIGNAL],
     ["; rm -rf /", DEFAULT_STOP_SIGNAL],
   ];
-  for (const [text, number] of cases) assert.equal(stopSignalNumber(text), number, text);
+  for (const [text, number] of cases) assert.equal(stopSignalNumber(text), number, `${text}`);
 });
 
 Deno.test("labels of any length go through a record and come back", () => {
