@@ -1,4 +1,6 @@
-import { type ImageStoreParts, openRuntime, type RuntimeOptions } from "../runtime/mod.ts";
+import type { Images as EngineImages } from "../runtime/container/ports.ts";
+import { dockerConfigCredentials, ImageStore } from "../runtime/image/mod.ts";
+import { type ImageStoreParts, openRuntime } from "../runtime/mod.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Images } from "./api/services.ts";
 import type { AgentConfig } from "./config.ts";
@@ -8,17 +10,14 @@ import { openProxy } from "./proxy/mod.ts";
 import { checkBind } from "./security/bind.ts";
 import { loadToken, TOKEN_FILE } from "./security/token.ts";
 
-/** The node's images: what the engine starts containers from, and what the API manages. */
-export type ImageStore = Images & Awaited<ReturnType<RuntimeOptions<never>["openImages"]>>;
-
 /** What an agent is given besides its configuration. */
 export interface AgentOptions {
   /** Ends the agent. */
   signal: AbortSignal;
   log: Log;
   version: string;
-  /** Makes the image store on the containerd that was found. */
-  openImages: (parts: ImageStoreParts, config: AgentConfig) => ImageStore | Promise<ImageStore>;
+  /** Makes the image store; only tests give another. */
+  openImages?: (parts: ImageStoreParts) => Promise<Images & EngineImages>;
 }
 
 /** Runs one agent until the signal aborts. Throws when it cannot start. Containers outlive it. */
@@ -56,7 +55,18 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
       ...config,
       logLimits: { maxBytes: config.logMaxBytes, maxFiles: config.logMaxFiles },
       log,
-      openImages: (parts) => options.openImages(parts, config),
+      openImages: options.openImages ?? (async (parts) => {
+        const images = stack.use(
+          new ImageStore({
+            ...parts,
+            mirrors: config.registryMirrors,
+            insecureRegistries: config.insecureRegistries,
+            credentials: dockerConfigCredentials(dockerConfigFile()),
+          }),
+        );
+        await images.start(signal);
+        return images;
+      }),
     }, signal),
   );
   const node = stack.use(await startNode(config, { engine, images, proxy, token, version, log }, signal));
@@ -73,4 +83,9 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
     httpAddress: node.httpAddress,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Where the registries' credentials are, as Docker has it. */
+function dockerConfigFile(): string {
+  return `${Deno.env.get("DOCKER_CONFIG") ?? `${Deno.env.get("HOME") ?? "/root"}/.docker`}/config.json`;
 }

@@ -23,8 +23,8 @@ export interface Images {
     options: { signal: AbortSignal; onProgress: (progress: PullProgress) => void },
   ): Promise<Image>;
   load(archive: AsyncIterable<Uint8Array>, options: { signal: AbortSignal }): Promise<Image[]>;
-  list(options: { signal: AbortSignal }): Promise<Image[]>;
-  remove(ref: string, options: { signal: AbortSignal }): Promise<void>;
+  list(signal?: AbortSignal): Promise<Image[]>;
+  remove(ref: string, signal?: AbortSignal): Promise<void>;
 }
 
 /** What does not change about a node. */
@@ -84,10 +84,10 @@ function imageService(images: Images): ServiceImpl<typeof ImageService> {
       return { images: loaded.map(imageMessage) };
     },
     async listImages(_request, { signal }) {
-      return { images: (await images.list({ signal })).map(imageMessage) };
+      return { images: (await images.list(signal)).map(imageMessage) };
     },
     async removeImage({ imageRef }, { signal }) {
-      await images.remove(parseImage(imageRef), { signal });
+      await images.remove(parseImage(imageRef), signal);
       return {};
     },
   };
