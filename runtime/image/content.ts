@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   WriteAction,
@@ -40,6 +41,7 @@ export interface IngestOptions {
  * Returns the digest and whether the blob was there. Throws `failed` when size or digest differ.
  */
 export async function ingest(options: IngestOptions): Promise<{ digest: string; existed: boolean }> {
+  if (options.digest === undefined) return await ingestUnknown(options);
   for (let retries = 0;; retries++) {
     try {
       return await ingestOnce(options);
@@ -56,6 +58,24 @@ export async function ingest(options: IngestOptions): Promise<{ digest: string; 
       if (!isLocked(error)) await abandon(options.client, options.ref, error);
       throw error;
     }
+  }
+}
+
+/** An ingest whose digest only its bytes tell. When content turns out to be there already, that gets the lease. */
+async function ingestUnknown(options: IngestOptions): Promise<{ digest: string; existed: boolean }> {
+  const hash = createHash("sha256");
+  const source = async function* (offset: number) {
+    for await (const chunk of options.source(offset)) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  };
+  try {
+    return await ingestOnce({ ...options, source });
+  } catch (error) {
+    await abandon(options.client, options.ref, error);
+    if (!(error instanceof RuntimeError) || error.code !== "already-exists") throw error;
+    return await ingest({ ...options, digest: `sha256:${hash.digest("hex")}` });
   }
 }
 

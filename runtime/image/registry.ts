@@ -279,7 +279,7 @@ class Exchange implements Disposable {
       if (this.outer?.aborted) throw this.outer.reason;
       if (error instanceof RuntimeError || error instanceof TransientError) throw error;
       if (this.#controller.signal.aborted) throw this.#controller.signal.reason;
-      throw new TransientError((error as Error).message, { cause: error });
+      throw new TransientError(reasonOf(error), { cause: error });
     } finally {
       clearTimeout(timer);
     }
@@ -343,4 +343,11 @@ function preferred(earlier: unknown, later: unknown, endpoint: Endpoint): unknow
   const isSilence = later instanceof RuntimeError && later.code === "unavailable";
   const wasAnswer = earlier instanceof RuntimeError && earlier.code !== "unavailable";
   return isSilence && wasAnswer ? earlier : later;
+}
+
+/** Why a fetch failed: the innermost cause says it, less the URL, whose query may hold a secret. */
+function reasonOf(error: unknown): string {
+  let inner = error;
+  while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause;
+  return (inner as Error).message.replace(/^error sending request for url \([^)]*\): /, "");
 }
