@@ -10,12 +10,13 @@ import type { Images } from "./container/ports.ts";
 import { ContainerdClient, type ContainerdInfo, ContainerdSupervisor } from "./containerd/mod.ts";
 import type { ContainerEngine } from "./engine.ts";
 import { ContainerIo, type ContainerUser, type LogLimits } from "./io/mod.ts";
+import { ImageStore, type ImageStoreOptions } from "./image/mod.ts";
 import type { Log } from "./log.ts";
 import { GuestNetworks, type GuestNetworksOptions } from "./network/mod.ts";
 import { HostSpecBuilder, needsUserFiles, readUserFiles, resolveUser } from "./oci/mod.ts";
 
 /** What a node's runtime is told. */
-export interface RuntimeOptions<I extends Images> {
+export interface RuntimeOptions<I extends Images & AsyncDisposable> {
   /** Images, logs, records of networks, a private containerd: what survives a reboot. Absolute. */
   dataDir: string;
   /** What does not. Absolute. */
@@ -31,7 +32,7 @@ export interface RuntimeOptions<I extends Images> {
   subnet: string;
   logLimits: LogLimits;
   log: Log;
-  /** Makes the image store, on the containerd that was found. */
+  /** Makes the image store, on the containerd that was found; see {@linkcode imageStore}. Disposed with the runtime. */
   openImages: (parts: ImageStoreParts) => I | Promise<I>;
   /** Folders programs are looked for in. */
   path?: string;
@@ -45,12 +46,11 @@ export interface RuntimeOptions<I extends Images> {
 export interface ImageStoreParts {
   client: ContainerdClient;
   snapshotter: string;
-  dataDir: string;
-  log: Log;
+  signal?: AbortSignal;
 }
 
 /** A node's runtime; dispose ends it, containers run on. */
-export interface Runtime<I extends Images> extends AsyncDisposable {
+export interface Runtime<I extends Images & AsyncDisposable> extends AsyncDisposable {
   readonly engine: ContainerEngine;
   readonly images: I;
   readonly networks: GuestNetworks;
@@ -62,7 +62,7 @@ export interface Runtime<I extends Images> extends AsyncDisposable {
  * Finds or starts containerd and puts a {@linkcode ContainerEngine} on it; takes over what an earlier agent left.
  * Garbage is not collected: that is for the caller to begin, who knows when there is time. Throws RuntimeError.
  */
-export async function openRuntime<I extends Images>(
+export async function openRuntime<I extends Images & AsyncDisposable>(
   options: RuntimeOptions<I>,
   signal?: AbortSignal,
 ): Promise<Runtime<I>> {
@@ -83,7 +83,7 @@ export async function openRuntime<I extends Images>(
   const containerd = await supervisor.start(signal);
   const { socket, snapshotter } = containerd;
   const client = stack.use(new ContainerdClient({ socket, namespace: containerdNamespace }));
-  const images = await options.openImages({ client, snapshotter, dataDir, log });
+  const images = stack.use(await options.openImages({ client, snapshotter, signal }));
   const networks = new GuestNetworks({
     dataDir,
     subnet: options.subnet,
@@ -128,6 +128,22 @@ export async function openRuntime<I extends Images>(
   await io.adopt((await engine.list()).map((container) => container.id));
   const owned = stack.move();
   return { engine, images, networks, io, containerd, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** For {@linkcode RuntimeOptions.openImages}: images from registries and archives. */
+export function imageStore(
+  options: Omit<ImageStoreOptions, "client" | "snapshotter">,
+): (parts: ImageStoreParts) => Promise<ImageStore> {
+  return async ({ client, snapshotter, signal }) => {
+    const store = new ImageStore({ ...options, client, snapshotter });
+    try {
+      await store.start(signal);
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+    return store;
+  };
 }
 
 /** A user of a container by number, as the container's own files have it. */

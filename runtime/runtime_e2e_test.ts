@@ -24,7 +24,10 @@ async function place() {
         subnet: "192.168.127.0/24",
         logLimits: { maxBytes: 1 << 20, maxFiles: 2 },
         log: silentLog,
-        openImages: ({ client }) => testImages(client),
+        openImages: async ({ client }) => ({
+          ...await testImages(client),
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        }),
         network: { run: host.runCommand, writeSysctl: host.writeSysctl },
       }),
     async [Symbol.asyncDispose]() {
