@@ -71,7 +71,7 @@ export async function startCaddy(options: PeerOptions & { binary: string }): Pro
       handle: [{ handler: "reverse_proxy", upstreams: [{ dial: `127.0.0.1:${upstreamPort}` }] }],
     }],
     automatic_https: { disable: true },
-    ...(tls ? { tls_connection_policies: [{}] } : {}),
+    ...(tls ? { tls_connection_policies: [{ default_sni: "app.test" }] } : {}),
   };
   const certificates = tls
     ? { tls: { certificates: { load_files: [{ certificate: tls.certFile, key: tls.keyFile }] } } }
