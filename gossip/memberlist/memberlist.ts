@@ -4,7 +4,7 @@ import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { PacketCodec, type WrapOptions } from "../codec/packet.ts";
 import { encodePushPull, type PushPull } from "../codec/push_pull.ts";
 import { StreamCodec, type StreamMessage } from "../codec/stream.ts";
-import { MessageType, NodeState, type PushPullNode } from "../codec/types.ts";
+import { type Alive, MessageType, NodeState, type PushPullNode } from "../codec/types.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { TimerHeap } from "../timers.ts";
 import { Awareness } from "./awareness.ts";
@@ -278,6 +278,12 @@ export class Memberlist {
   /** The layer above queued something: see to it that it is sent. */
   kick(): void {
     this.#gossiper.kick();
+  }
+
+  /** Enters nodes as alive without telling anyone: a cluster that is known beforehand. The bytes are kept, not copied. */
+  preload(nowMs: number, nodes: readonly Alive[]): void {
+    this.#ctx.nowMs = nowMs;
+    this.#membership.preload(nodes);
   }
 
   /** Says goodbye; `done` follows once enough nodes were told. Pings are answered on. */

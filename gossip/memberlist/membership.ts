@@ -38,6 +38,19 @@ export class Membership {
     delegate.nodeJoined(self);
   }
 
+  /** Enters nodes as alive without telling anyone. */
+  preload(nodes: readonly Alive[]): void {
+    const { table, nowMs, delegate } = this.#ctx;
+    for (const known of nodes) {
+      if (table.get(known.node) !== undefined || table.size >= MAX_NODES) continue;
+      const node = new Node(known.node, new Endpoint(known.addr, known.port), known.meta, known.vsn, nowMs);
+      node.state = NodeState.alive;
+      node.incarnation = known.incarnation;
+      table.add(node);
+      delegate.nodeJoined(node);
+    }
+  }
+
   /** This node's meta data changed. */
   updateSelf(meta: Uint8Array): void {
     const { self, delegate } = this.#ctx;

@@ -1,0 +1,30 @@
+import { encodeSuspect } from "../../gossip/codec/messages.ts";
+import type { SerfCore } from "../../gossip/serf/serf.ts";
+
+/** Deliberately broken builds, by name: the checks must catch each. */
+export const CANARIES: Readonly<Record<string, (core: SerfCore) => void>> = {
+  /** Never hears that it is suspected, so it cannot refute; and one in a hundred acks goes missing. */
+  deaf(core) {
+    const { memberlist } = core;
+    const receive = memberlist.receivePacket.bind(memberlist);
+    const accusation = encodeSuspect({ incarnation: 1, node: "node-1", from: "node-0" });
+    let packets = 0;
+    memberlist.receivePacket = (nowMs, from, packet) => {
+      if (++packets % 500 === 0 && memberlist.self.name !== "node-1") receive(nowMs, from, accusation);
+      if (memberlist.self.name === "node-1" && packet.length > 0 && packet[0] !== 0) return undefined;
+      return receive(nowMs, from, packet);
+    };
+  },
+  /** Forgets which events it has seen. */
+  forgetful(core) {
+    const take = core.takeEvents.bind(core);
+    core.takeEvents = () => take().flatMap((event) => event.kind === "user" ? [event, { ...event }] : event);
+  },
+  /** Never tries to reach those who failed, nor exchanges state. */
+  resigned(core) {
+    core.memberlist.pushPull = (_to, options, done) => {
+      if (!options.join || core.memberlist.nowMs > 60_000) return done("resigned");
+      Object.getPrototypeOf(core.memberlist).pushPull.call(core.memberlist, _to, options, done);
+    };
+  },
+};

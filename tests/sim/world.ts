@@ -1,0 +1,279 @@
+import { DecodeError } from "../../gossip/codec/error.ts";
+import { encodeTags } from "../../gossip/codec/tags.ts";
+import { Endpoint } from "../../gossip/endpoint.ts";
+import { type MemberlistConfig, type Profile, PROFILES } from "../../gossip/memberlist/config.ts";
+import { DEFAULT_EAGER } from "../../gossip/memberlist/config.ts";
+import type { Effect } from "../../gossip/memberlist/context.ts";
+import { type Random, seededRandom } from "../../gossip/random.ts";
+import { DEFAULT_SERF_CONFIG, type SerfConfig } from "../../gossip/serf/config.ts";
+import type { SerfEvent } from "../../gossip/serf/events.ts";
+import { SerfCore } from "../../gossip/serf/serf.ts";
+import { type Timer, TimerHeap } from "../../gossip/timers.ts";
+import { CALM, type LinkConditions, Network } from "./network.ts";
+
+const PORT = 7946;
+const META = encodeTags(new Map());
+const VSN = new Uint8Array([1, 5, 2, 2, 5, 4]);
+
+/** How a world is made. */
+export interface WorldOptions {
+  seed: number;
+  nodes: number;
+  profile: Profile;
+  eager: boolean;
+  conditions?: LinkConditions;
+  serf?: Partial<SerfConfig>;
+  /** Changes each core before it starts: how a deliberately broken build is made. */
+  tamper?: (core: SerfCore) => void;
+}
+
+/** One simulated process. */
+export class SimNode {
+  up = false;
+  /** Inputs wait until then: a stalled process. */
+  stalledUntilMs = 0;
+  /** When it last came up, healed or was otherwise disturbed. */
+  disturbedMs = 0;
+  wake: Timer | undefined;
+  wakeMs = Infinity;
+  constructor(readonly index: number, public endpoint: Endpoint, public core: SerfCore) {}
+
+  get name(): string {
+    return this.core.memberlist.self.name;
+  }
+}
+
+/** Thousands of shipping cores on one virtual clock. */
+export class World {
+  nowMs = 0;
+  readonly random: Random;
+  readonly network: Network;
+  readonly nodes: SimNode[] = [];
+  readonly #timers = new TimerHeap();
+  readonly #byAddress = new Map<number, SimNode>();
+  readonly #answers = new Map<string, (bytes: Uint8Array | undefined) => void>();
+  readonly #options: WorldOptions;
+  #streamId = 0;
+  #addresses = 0;
+  /** Told of every event of every node. */
+  onEvent: (node: SimNode, event: SerfEvent) => void = () => {};
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    this.random = seededRandom(options.seed);
+    this.network = new Network(this.random, options.conditions ?? CALM);
+    for (let i = 0; i < options.nodes; i++) {
+      const endpoint = this.#newEndpoint();
+      const node = new SimNode(i, endpoint, this.#newCore(`node-${i}`, endpoint));
+      this.nodes.push(node);
+      this.#byAddress.set(key(endpoint), node);
+    }
+  }
+
+  #newEndpoint(): Endpoint {
+    const i = ++this.#addresses;
+    return new Endpoint(new Uint8Array([10, (i >> 16) & 255, (i >> 8) & 255, i & 255]), PORT);
+  }
+
+  #newCore(name: string, advertise: Endpoint): SerfCore {
+    const { profile, eager } = this.#options;
+    const config: MemberlistConfig = {
+      ...PROFILES[profile],
+      name,
+      meta: META,
+      vsn: VSN,
+      udpBufferBytes: 1400,
+      eager: eager ? DEFAULT_EAGER : undefined,
+      deadNodeReclaimMs: 0,
+      verifyMoves: true,
+    };
+    const random = seededRandom(this.random.int(0x7fff_ffff));
+    const serf = { ...DEFAULT_SERF_CONFIG, ...this.#options.serf };
+    const core = new SerfCore({ serf, memberlist: config, advertise, random });
+    this.#options.tamper?.(core);
+    return core;
+  }
+
+  /** Starts all nodes as a cluster that knows itself already. */
+  startKnown(): void {
+    const all = this.nodes.map((node) => ({ ...node.core.memberlist.self.toAlive(), incarnation: 1 }));
+    for (const node of this.nodes) {
+      this.start(node);
+      this.run(node, () => node.core.memberlist.preload(this.nowMs, all));
+    }
+  }
+
+  start(node: SimNode): void {
+    node.up = true;
+    node.disturbedMs = this.nowMs;
+    this.run(node, () => node.core.start(this.nowMs));
+  }
+
+  /** Ends a process without a goodbye. */
+  kill(node: SimNode): void {
+    node.up = false;
+    if (node.wake) node.wake.cancelled = true;
+    node.wake = undefined;
+    node.wakeMs = Infinity;
+  }
+
+  /** Starts a process anew under its name, at its address or, where `moved`, at another. */
+  restart(node: SimNode, options: { moved?: boolean } = {}): void {
+    const { name } = node;
+    if (options.moved) {
+      this.#byAddress.delete(key(node.endpoint));
+      node.endpoint = this.#newEndpoint();
+      this.#byAddress.set(key(node.endpoint), node);
+    }
+    node.core = this.#newCore(name, node.endpoint);
+    this.start(node);
+  }
+
+  join(node: SimNode, through: SimNode): void {
+    this.run(node, () => node.core.join(this.nowMs, through.endpoint, { ignoreOld: true }, () => {}));
+  }
+
+  /** Schedules something of the scenario. */
+  at(atMs: number, run: () => void): void {
+    this.#timers.set(atMs, run);
+  }
+
+  /** Lets the clock run until `untilMs`. */
+  advance(untilMs: number): void {
+    for (;;) {
+      const next = this.#timers.nextMs;
+      if (next === undefined || next > untilMs) break;
+      this.nowMs = Math.max(this.nowMs, next);
+      this.#timers.run(next);
+    }
+    this.nowMs = untilMs;
+  }
+
+  /** Lets the clock run in steps until `check` holds; gives the time it took, or undefined after `limitMs`. */
+  advanceUntil(check: () => boolean, options: { stepMs: number; limitMs: number }): number | undefined {
+    const startMs = this.nowMs;
+    while (this.nowMs - startMs < options.limitMs) {
+      if (check()) return this.nowMs - startMs;
+      this.advance(this.nowMs + options.stepMs);
+    }
+    return check() ? this.nowMs - startMs : undefined;
+  }
+
+  /** Gives a node an input and does what it wants done. */
+  run(node: SimNode, input: () => void): void {
+    input();
+    this.#drain(node);
+  }
+
+  #drain(node: SimNode): void {
+    const { memberlist } = node.core;
+    for (const effect of memberlist.takeEffects()) this.#perform(node, effect);
+    for (const event of node.core.takeEvents()) this.onEvent(node, event);
+    const next = memberlist.nextWakeMs();
+    if (next === undefined || next >= node.wakeMs || !node.up) return;
+    if (node.wake) node.wake.cancelled = true;
+    node.wakeMs = next;
+    node.wake = this.#timers.set(Math.max(next, node.stalledUntilMs), () => this.#wake(node));
+  }
+
+  #wake(node: SimNode): void {
+    node.wake = undefined;
+    node.wakeMs = Infinity;
+    if (!node.up) return;
+    if (this.nowMs < node.stalledUntilMs) {
+      node.wakeMs = 0;
+      node.wake = this.#timers.set(node.stalledUntilMs, () => this.#wake(node));
+      return;
+    }
+    this.run(node, () => node.core.memberlist.tick(this.nowMs));
+  }
+
+  /** Gives `core` of a node an input now, or once the process is no longer stalled. */
+  #input(node: SimNode, core: SerfCore, input: () => void): void {
+    if (!node.up || node.core !== core) return;
+    if (this.nowMs < node.stalledUntilMs) {
+      this.#timers.set(node.stalledUntilMs, () => this.#input(node, core, input));
+      return;
+    }
+    this.run(node, input);
+  }
+
+  #perform(from: SimNode, effect: Effect): void {
+    switch (effect.kind) {
+      case "packet": {
+        const to = this.#byAddress.get(key(effect.to));
+        if (to === undefined) return;
+        const { packet } = effect;
+        for (const delayMs of this.network.packet(from.index, to.index, packet.length)) {
+          const source = from.endpoint;
+          this.#timers.set(this.nowMs + delayMs, () => {
+            const { core } = to;
+            this.#input(to, core, () => core.memberlist.receivePacket(this.nowMs, source, packet));
+          });
+        }
+        return;
+      }
+      case "dial":
+        return this.#dial(from, effect);
+      case "answer": {
+        const id = `${from.index}/${effect.id}`;
+        const answer = this.#answers.get(id);
+        this.#answers.delete(id);
+        return answer?.(effect.bytes);
+      }
+    }
+  }
+
+  #dial(from: SimNode, effect: Effect & { kind: "dial" }): void {
+    const { core } = from;
+    const { memberlist } = core;
+    let over = false;
+    const finish = (result: Parameters<typeof memberlist.dialed>[2]) => {
+      if (over) return;
+      over = true;
+      timeout.cancelled = true;
+      this.#input(from, core, () => memberlist.dialed(this.nowMs, effect.id, result));
+    };
+    const timeout = this.#timers.set(
+      this.nowMs + effect.timeoutMs,
+      () => finish({ error: "no answer in time" }),
+    );
+    const to = this.#byAddress.get(key(effect.to));
+    if (to === undefined || this.network.isBlocked(from.index, to.index)) return;
+    if (this.network.isBlocked(to.index, from.index)) return;
+    const handshakeMs = this.network.stream() + this.network.stream();
+    if (!to.up) {
+      this.#timers.set(this.nowMs + handshakeMs, () => finish({ error: "connection refused" }));
+      return;
+    }
+    this.#timers.set(this.nowMs + handshakeMs + this.network.stream(), () => {
+      if (this.network.isBlocked(from.index, to.index)) return;
+      if (!effect.reply) finish({ message: undefined });
+      const target = to.core;
+      this.#input(to, target, () => {
+        const id = ++this.#streamId;
+        this.#answers.set(`${to.index}/${id}`, (bytes) => {
+          if (bytes === undefined) return finish({ error: "closed" });
+          this.#timers.set(this.nowMs + this.network.stream(), () => {
+            if (this.network.isBlocked(to.index, from.index)) return;
+            try {
+              const message = memberlist.streamCodec.reader({ accepted: false }).push(bytes);
+              finish(message ? { message } : { error: "it ended early" });
+            } catch (error) {
+              if (!(error instanceof DecodeError)) throw error;
+              finish({ error: error.message });
+            }
+          });
+        });
+        const request = target.memberlist.streamCodec.reader({ accepted: true }).push(effect.request);
+        if (request !== undefined) target.memberlist.receiveStream(this.nowMs, id, request);
+      });
+    });
+  }
+}
+
+function key(endpoint: Endpoint): number {
+  const { addr } = endpoint;
+  const at = addr.length - 4;
+  return addr[at] * 0x100_0000 + (addr[at + 1] << 16) + (addr[at + 2] << 8) + addr[at + 3];
+}
