@@ -1,6 +1,5 @@
-import type { Images as EngineImages } from "../runtime/container/ports.ts";
-import { dockerConfigCredentials, ImageStore } from "../runtime/image/mod.ts";
-import { type ImageStoreParts, openRuntime } from "../runtime/mod.ts";
+import { dockerConfigCredentials, type ImageStore } from "../runtime/image/mod.ts";
+import { imageStore, type ImageStoreParts, openRuntime } from "../runtime/mod.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Images } from "./api/services.ts";
 import type { AgentConfig } from "./config.ts";
@@ -10,6 +9,9 @@ import { openProxy } from "./proxy/mod.ts";
 import { checkBind } from "./security/bind.ts";
 import { loadToken, TOKEN_FILE } from "./security/token.ts";
 
+/** What the agent uses of an image store. */
+type NodeImages = Images & Pick<ImageStore, "ensure"> & AsyncDisposable;
+
 /** What an agent is given besides its configuration. */
 export interface AgentOptions {
   /** Ends the agent. */
@@ -17,7 +19,7 @@ export interface AgentOptions {
   log: Log;
   version: string;
   /** Makes the image store; only tests give another. */
-  openImages?: (parts: ImageStoreParts) => Promise<Images & EngineImages>;
+  openImages?: (parts: ImageStoreParts) => Promise<NodeImages>;
 }
 
 /** Runs one agent until the signal aborts. Throws when it cannot start. Containers outlive it. */
@@ -51,21 +53,14 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
     }),
   );
   const { engine, images } = stack.use(
-    await openRuntime({
+    await openRuntime<NodeImages>({
       ...config,
       logLimits: { maxBytes: config.logMaxBytes, maxFiles: config.logMaxFiles },
       log,
-      openImages: options.openImages ?? (async (parts) => {
-        const images = stack.use(
-          new ImageStore({
-            ...parts,
-            mirrors: config.registryMirrors,
-            insecureRegistries: config.insecureRegistries,
-            credentials: dockerConfigCredentials(dockerConfigFile()),
-          }),
-        );
-        await images.start(signal);
-        return images;
+      openImages: options.openImages ?? imageStore({
+        mirrors: config.registryMirrors,
+        insecureRegistries: config.insecureRegistries,
+        credentials: dockerConfigCredentials(dockerConfigFile()),
       }),
     }, signal),
   );

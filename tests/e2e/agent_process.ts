@@ -35,6 +35,10 @@ await runAgent({
   signal: stopping.signal,
   log: silentLog,
   version: "test",
-  openImages: async ({ client }) => ({ ...fixedImages, ...await testImages(client) }),
+  openImages: async ({ client }) => ({
+    ...fixedImages,
+    ...await testImages(client),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  }),
 });
 Deno.exit(0);
