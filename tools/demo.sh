@@ -24,7 +24,7 @@ cli() { "$hypercore" "$@" --api "$api" --data-dir "$data"; }
 live_pid() {
   local pid
   pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] || return 1
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$data" || return 1
+  { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF -- "$data" || return 1
   echo "$pid"
 }
 
@@ -82,8 +82,8 @@ remember() {
 start() {
   "$root/tools/setup.sh" demo
   "$root/tools/build.sh"
-  local work image id url host page
-  work=$(mktemp -d)
+  local image id url host page
+  work=$(mktemp -d) # not local: the trap runs when this function is over
   trap 'rm -rf "$work"' EXIT
   mkdir -p -m 700 "$data"
   remember
@@ -166,7 +166,7 @@ stop() {
     restore_firewall
     if [ "$(cat "$data/before/ip_forward")" = 0 ]; then echo 0 >/proc/sys/net/ipv4/ip_forward; fi
   fi
-  grep -F -e " $data/" -e " $state/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | while IFS= read -r dir; do
+  { grep -F -e " $data/" -e " $state/" /proc/self/mountinfo || true; } | cut -d' ' -f5 | sort -r | while IFS= read -r dir; do
     umount -l "$dir"
   done
   rm -rf -- "$data" "$state"
