@@ -7,6 +7,7 @@ import {
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ImageSchema, PullProgressSchema } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
+import { DEFAULT_CORES, DEFAULT_MEMORY_MIB, DEFAULT_PIDS } from "../workloads/limits.ts";
 import type { Workload } from "../workloads/workload.ts";
 
 /** What stands for the value of an environment variable wherever it is shown. */
@@ -29,9 +30,15 @@ export function workloadState(workload: Workload, url: string): WorkloadState {
   });
 }
 
-/** The request without the values of its environment. */
+/** The request with the defaults that stand in for what it leaves out, and without the values of its environment. */
 export function redactRequest(request: VmSpawnRequest): VmSpawnRequest {
-  return create(VmSpawnRequestSchema, { ...request, env: request.env.map(redactEntry) });
+  return create(VmSpawnRequestSchema, {
+    ...request,
+    cores: request.cores || Math.ceil(request.milliCpus / 1000) || DEFAULT_CORES,
+    memory: request.memory || DEFAULT_MEMORY_MIB,
+    pidsLimit: request.pidsLimit || DEFAULT_PIDS,
+    env: request.env.map(redactEntry),
+  });
 }
 
 /** An OCI runtime spec without the values of its environment. */
