@@ -99,6 +99,7 @@ function memberlistConfig(options: SerfOptions): MemberlistConfig {
     eager: options.eager === false ? undefined : options.eager ?? DEFAULT_EAGER,
     deadNodeReclaimMs: options.acceptMoves === false ? undefined : 0,
     verifyMoves: options.acceptMoves !== false,
+    lastCall: options.lastCall !== false,
   };
 }
 

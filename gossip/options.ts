@@ -39,6 +39,8 @@ export interface SerfOptions {
   protocol?: 4 | 5;
   /** Whether a dead node may come back at another address at once, and a live one that moved is found out. */
   acceptMoves?: boolean;
+  /** Whether a suspected node is asked once more before it is declared dead; true by default. */
+  lastCall?: boolean;
   log?: Log;
   metrics?: MetricsRegistry;
   /** Absent means sockets on `bind`. */

@@ -55,15 +55,15 @@ export class BroadcastQueue {
   }
 
   /**
-   * Adds to `into` what fits in `limit` bytes with `overhead` bytes each; returns the bytes used. `copies` is how many
-   * nodes get the packet; with `freshOnly` only what was never sent is taken.
+   * Adds to `into` what fits in `limit` bytes with `overhead` bytes each; returns the bytes used. With `freshOnly` only
+   * what was never sent is taken.
    */
   pick(
-    options: { overhead: number; limit: number; copies?: number; freshOnly?: boolean },
+    options: { overhead: number; limit: number; freshOnly?: boolean },
     into: Uint8Array[],
   ): number {
     if (this.#size === 0) return 0;
-    const { overhead, limit, copies = 1 } = options;
+    const { overhead, limit } = options;
     const done = this.#limit();
     const picked: Broadcast[] = [];
     let used = 0;
@@ -80,7 +80,7 @@ export class BroadcastQueue {
     }
     for (const broadcast of picked) {
       into.push(broadcast.message);
-      broadcast.transmits += copies;
+      broadcast.transmits++;
       if (broadcast.transmits >= done) this.#end(broadcast, "sent");
       else this.#insert(broadcast);
     }

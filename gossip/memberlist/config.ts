@@ -91,4 +91,6 @@ export interface MemberlistConfig extends MemberlistTiming {
   deadNodeReclaimMs?: number;
   /** Whether a node that is claimed at another address is asked at both, so that a moved one is accepted. */
   verifyMoves: boolean;
+  /** Whether a suspected node is asked once more, by packet and by stream, before it is declared dead. */
+  lastCall: boolean;
 }

@@ -41,8 +41,6 @@ export interface Delegate {
 export interface PickOptions {
   overhead: number;
   limit: number;
-  /** Nodes that get the packet. */
-  copies?: number;
   /** Only what was never sent. */
   freshOnly?: boolean;
 }

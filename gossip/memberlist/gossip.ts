@@ -130,15 +130,14 @@ export class Gossiper {
     this.#tokensAtMs = nowMs;
   }
 
-  /** What was never sent goes to a few nodes now; the copies count as transmissions. False where nothing went. */
+  /** What was never sent goes to a few nodes now, as one transmission. False where nothing went. */
   #eagerRound(): boolean {
     const { config, table, self } = this.#ctx;
     if (config.eager === undefined) return false;
     const targets = table.pick(config.eager.fanout, (node) => node !== self && !node.gone);
     if (targets.length === 0) return false;
     const messages: Uint8Array[] = [];
-    const copies = targets.length;
-    this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget(), copies, freshOnly: true }, messages);
+    this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget(), freshOnly: true }, messages);
     if (messages.length === 0) return false;
     this.#refill();
     this.#tokens = Math.max(0, this.#tokens - 1);

@@ -6,10 +6,14 @@ import type { Context } from "./context.ts";
 import type { Gossiper } from "./gossip.ts";
 import { Node } from "./node.ts";
 import type { Prober } from "./prober.ts";
-import { Suspicion } from "./suspicion.ts";
+import { Suspicion, suspicionMinMs } from "./suspicion.ts";
 
 /** Nodes one core knows at most; alive messages of further ones are ignored. */
 export const MAX_NODES = 65_536;
+/** Times that a suspected node may answer without contradicting the suspicion, before it is declared dead. */
+const LAST_CALLS = 3;
+/** Nodes that ask a suspected one first. */
+const LAST_CALLERS = 64;
 
 /** The merge rules: what each word about a node does to the table (section 3.8 of the protocol notes). */
 export class Membership {
@@ -157,7 +161,7 @@ export class Membership {
 
   /** A node is said not to answer. */
   suspect(message: Suspect): void {
-    const { table, self, nowMs, config, timers, counters } = this.#ctx;
+    const { table, self, nowMs, counters } = this.#ctx;
     const node = table.get(message.node);
     if (node === undefined || message.incarnation < node.incarnation) return;
     if (node.suspicion !== undefined) {
@@ -173,18 +177,47 @@ export class Membership {
     node.incarnation = message.incarnation;
     node.state = NodeState.suspect;
     node.stateChangeMs = nowMs;
+    this.#beginSuspicion(node, message.from, LAST_CALLS);
+  }
+
+  #beginSuspicion(node: Node, from: string, lastCalls: number): void {
+    const { table, nowMs, config, timers } = this.#ctx;
+    const stands = () => node.suspicion === suspicion && node.state === NodeState.suspect;
+    const leadMs = config.lastCall
+      ? Math.min(config.probeTimeoutMs, suspicionMinMs(config, table.size) / 2)
+      : 0;
     const suspicion = new Suspicion({
       config,
       nodes: table.size,
-      from: message.from,
+      from,
       nowMs,
       timers,
+      leadMs,
       expire: () => {
-        if (node.suspicion !== suspicion || node.state !== NodeState.suspect) return;
-        this.dead({ incarnation: node.incarnation, node: node.name, from: config.name });
+        if (!stands()) return;
+        const end = (answered: boolean) => {
+          if (!stands()) return;
+          if (answered) this.#beginSuspicion(node, from, lastCalls - 1);
+          else this.dead({ incarnation: node.incarnation, node: node.name, from: config.name });
+        };
+        if (!config.lastCall || lastCalls === 0 || this.#prober === undefined) return end(false);
+        this.#callLast(node, { leadMs, stands, end });
       },
     });
     node.suspicion = suspicion;
+  }
+
+  /** Asks a suspected node once more. In a large cluster most let a few go first, so that it is not overrun. */
+  #callLast(
+    node: Node,
+    options: { leadMs: number; stands: () => boolean; end: (answered: boolean) => void },
+  ): void {
+    const { table, random, timers, nowMs } = this.#ctx;
+    const call = () => {
+      if (options.stands()) this.#prober?.callLast(node, options.leadMs, options.end);
+    };
+    if (random.float() * table.size <= LAST_CALLERS) call();
+    else timers.set(nowMs + options.leadMs * (1 + random.float()), call);
   }
 
   /** A node is said to be dead, or says that it leaves. `onSent` is told once enough nodes have been told. */

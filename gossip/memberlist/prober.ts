@@ -20,6 +20,8 @@ import type { Streams } from "./streams.ts";
 const MAX_PENDING = 4_096;
 /** Claims of a name at another address that are checked at once. */
 const MAX_CHECKS = 64;
+/** Pings of a last call. */
+const LAST_CALL_PINGS = 3;
 const U32 = 0xffff_ffff;
 
 interface Pending {
@@ -236,6 +238,35 @@ export class Prober {
       done(answers);
     });
     return true;
+  }
+
+  /**
+   * Asks a suspected node a last time, by packets that tell it of the suspicion and by stream; `done` is told after
+   * `withinMs` at the latest whether it answered.
+   */
+  callLast(node: Node, withinMs: number, done: (answered: boolean) => void): void {
+    const { timers, nowMs, config } = this.#ctx;
+    const seqNo = this.#nextSeqNo();
+    const suspicion = encodeSuspect({ incarnation: node.incarnation, node: node.name, from: config.name });
+    let over = false;
+    const finish = (answered: boolean) => {
+      if (over) return;
+      over = true;
+      end.cancelled = true;
+      this.#pending.delete(seqNo);
+      done(answered);
+    };
+    const end = timers.set(nowMs + withinMs, () => finish(false));
+    this.#pending.set(seqNo, { onAck: () => finish(true), onNack() {} });
+    const ping = encodePing(this.#pingTo(node.name, seqNo));
+    for (let i = 0; i < LAST_CALL_PINGS; i++) {
+      timers.set(nowMs + (withinMs * i) / LAST_CALL_PINGS, () => {
+        if (!over) this.#gossiper.send(node.endpoint, ping, { piggyback: false, extra: suspicion });
+      });
+    }
+    if (node.protocolMax >= 3) {
+      this.#streams.ping(node, { seqNo, endMs: nowMs + withinMs }, () => finish(true));
+    }
   }
 
   #pingTo(node: string, seqNo: number): Ping {

@@ -16,6 +16,7 @@ export class Suspicion {
   /** Confirmations after which the time-out is shortest. */
   readonly #wanted: number;
   readonly #timers: TimerHeap;
+  readonly #leadMs: number;
   readonly #expire: (confirmations: number) => void;
   #confirmations = 0;
   #timer: Timer;
@@ -27,6 +28,8 @@ export class Suspicion {
       from: string;
       nowMs: number;
       timers: TimerHeap;
+      /** How much before the time is over `expire` is called, for a last call. */
+      leadMs: number;
       /** Called once the time is over. */
       expire: (confirmations: number) => void;
     },
@@ -38,6 +41,7 @@ export class Suspicion {
     this.#maxMs = config.suspicionMaxTimeoutMult * this.#minMs;
     this.#startMs = options.nowMs;
     this.#timers = options.timers;
+    this.#leadMs = options.leadMs;
     this.#expire = options.expire;
     this.#accusers.add(options.from);
     this.#timer = this.#arm(this.#startMs + (this.#wanted < 1 ? this.#minMs : this.#maxMs));
@@ -51,7 +55,7 @@ export class Suspicion {
     const share = Math.log(this.#confirmations + 1) / Math.log(this.#wanted + 1);
     const totalMs = Math.max(this.#minMs, Math.floor(this.#maxMs - share * (this.#maxMs - this.#minMs)));
     this.#timer.cancelled = true;
-    this.#timer = this.#arm(Math.max(nowMs, this.#startMs + totalMs));
+    this.#timer = this.#arm(Math.max(nowMs + this.#leadMs, this.#startMs + totalMs));
     return true;
   }
 
@@ -60,6 +64,6 @@ export class Suspicion {
   }
 
   #arm(atMs: number): Timer {
-    return this.#timers.set(atMs, () => this.#expire(this.#confirmations));
+    return this.#timers.set(atMs - this.#leadMs, () => this.#expire(this.#confirmations));
   }
 }

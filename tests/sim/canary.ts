@@ -1,4 +1,5 @@
 import { encodeSuspect } from "../../gossip/codec/messages.ts";
+import type { SerfEvent } from "../../gossip/serf/events.ts";
 import type { SerfCore } from "../../gossip/serf/serf.ts";
 
 /** Deliberately broken builds, by name: the checks must catch each. */
@@ -18,7 +19,8 @@ export const CANARIES: Readonly<Record<string, (core: SerfCore) => void>> = {
   /** Forgets which events it has seen. */
   forgetful(core) {
     const take = core.takeEvents.bind(core);
-    core.takeEvents = () => take().flatMap((event) => event.kind === "user" ? [event, { ...event }] : event);
+    core.takeEvents = () =>
+      take().flatMap((event): SerfEvent[] => event.kind === "user" ? [event, event] : [event]);
   },
   /** Never tries to reach those who failed, nor exchanges state. */
   resigned(core) {

@@ -86,6 +86,7 @@ export class World {
       eager: eager ? DEFAULT_EAGER : undefined,
       deadNodeReclaimMs: 0,
       verifyMoves: true,
+      lastCall: true,
     };
     const random = seededRandom(this.random.int(0x7fff_ffff));
     const serf = { ...DEFAULT_SERF_CONFIG, ...this.#options.serf };
