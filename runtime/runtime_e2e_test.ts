@@ -115,6 +115,32 @@ Deno.test("a container that ended while no agent was there is shown as stopped, 
   await runtime.engine.remove(wanted.id);
 });
 
+Deno.test("a container that starts again with another address finds it in its /etc/hosts", async () => {
+  await using there = await place();
+  await using runtime = await there.open();
+  const { engine, networks } = runtime;
+  const wanted = spec({ args: ["sleep", "1000"] });
+  const { id } = wanted;
+  const first = await engine.create(wanted);
+  Deno.kill(first.pid, "SIGKILL");
+  const end = new AbortController();
+  for await (const event of engine.watch(end.signal)) {
+    if (event.type === "exit" || (await engine.get(id)).status !== "running") break;
+  }
+  end.abort();
+  await networks.detach(id);
+  const second = await engine.restart(id);
+  assert.notEqual(second.address, first.address);
+  const session = await engine.exec(id, { args: ["cat", "/etc/hosts"] });
+  let hosts = "";
+  for await (const { data } of session.output) hosts += new TextDecoder().decode(data);
+  assert.equal(await session.exitCode, 0);
+  await session[Symbol.asyncDispose]();
+  assert(hosts.includes(`${second.address}\t${id}\n`), hosts);
+  assert(!hosts.includes(`${first.address}\t`), hosts);
+  await engine.remove(id, { graceMs: 0 });
+});
+
 Deno.test("a gVisor container starts, is killed and restarted, and leaves nothing", async () => {
   await using there = await place();
   await using runtime = await there.open();

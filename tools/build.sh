@@ -36,7 +36,7 @@ compile() {
     [ "$file" = "$dir/main.js" ] || include+=(--include "$file")
   done
   timeout "$COMPILE_TIMEOUT_SECONDS" deno compile --quiet --allow-all --no-prompt --no-config --no-lock --no-remote --no-npm \
-    --unstable-net "${include[@]}" -o "$work/hypercore" "$dir/main.js" >"$work/log" 2>&1 || return 1
+    --unstable-net --unstable-no-legacy-abort "${include[@]}" -o "$work/hypercore" "$dir/main.js" >"$work/log" 2>&1 || return 1
   "$work/hypercore" version >/dev/null 2>>"$work/log"
 }
 

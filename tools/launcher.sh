@@ -99,4 +99,4 @@ esac
 export DENO_DIR="$dir/deno" DENO_NO_UPDATE_CHECK=1
 # shellcheck disable=SC2086
 exec "$dir/hypercore" run $allow --no-prompt --no-config --no-lock --no-remote --no-npm --cached-only \
-  --unstable-net "$dir/main.js" "$@"
+  --unstable-net --unstable-no-legacy-abort "$dir/main.js" "$@"

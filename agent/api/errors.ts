@@ -1,5 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ExecStartFailureSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { RuntimeError, type RuntimeErrorCode } from "../../runtime/errors.ts";
+import { ExecStartError } from "../../runtime/io/exec_error.ts";
 import type { Log } from "../../runtime/log.ts";
 
 const CODES: Readonly<Record<RuntimeErrorCode, Code>> = {
@@ -19,6 +21,11 @@ const CODES: Readonly<Record<RuntimeErrorCode, Code>> = {
 /** An error as the API tells it. What is no operating error is a bug: it is logged, and the caller learns only that. */
 export function toConnectError(error: unknown, log: Log): ConnectError {
   if (error instanceof ConnectError) return error;
+  if (error instanceof ExecStartError) {
+    return new ConnectError(error.message, CODES[error.code], undefined, [
+      { desc: ExecStartFailureSchema, value: { exitCode: error.exitCode } },
+    ]);
+  }
   if (error instanceof RuntimeError) return new ConnectError(error.message, CODES[error.code]);
   if (error instanceof DOMException && error.name === "AbortError") {
     return new ConnectError("Cannot go on: canceled", Code.Canceled);

@@ -51,6 +51,7 @@ export class WorkloadContext {
     this.ledger = new AdmissionLedger(options.capacity);
     this.routes = new RouteSync({
       proxy: options.proxy,
+      setTimer: options.setTimer,
       log: options.log,
       routes: () => planRoutes([...this.workloads.values()].map((workload) => workload.routable)),
     });

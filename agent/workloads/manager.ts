@@ -92,11 +92,12 @@ export class WorkloadManager implements AsyncDisposable {
 
   /** Ends the agent's own work. Containers run on; the next agent adopts them. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { closing, workloads, queue } = this.#context;
+    const { closing, workloads, queue, routes } = this.#context;
     closing.abort(new RuntimeError("canceled", "Cannot go on: the agent is stopping"));
     for (const workload of workloads.values()) workload.setTimer(undefined);
     await this.#caring;
     await queue.settled();
+    await routes[Symbol.asyncDispose]();
     for (const workload of workloads.values()) workload.setTimer(undefined);
   }
 }

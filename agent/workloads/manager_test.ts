@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { MemoryEngine } from "../../runtime/testing/memory_engine.ts";
+import { workloadState } from "../api/convert.ts";
+import { PORT_RETRY_MAX_MS } from "./route_sync.ts";
 import { drain, FakeClock, FakeProxy, request, settle, startManager } from "./testing.ts";
+import type { Workload } from "./workload.ts";
 
 Deno.test("a spawn runs, is routed and is marked complete", async () => {
   const { manager, engine, proxy } = await startManager();
@@ -153,6 +156,64 @@ Deno.test("a stop that fails is carried on by itself", async () => {
   clock.advance(1000);
   await letStopsEnd(clock);
   assert.deepEqual(manager.list(), []);
+});
+
+Deno.test("ports that could not be opened are tried again by themselves, with growing pauses", async () => {
+  const { manager, engine, proxy, clock } = await startManager();
+  await using _manager = manager;
+  const { id } = await manager.spawn(request());
+  engine.setReachable(false);
+  proxy.failures = [{ hostPort: 8080, reason: "taken" }];
+  engine.setReachable(true);
+  await settle();
+  for (const pauseMs of [1_000, 2_000, 4_000]) {
+    assert.deepEqual(clock.pending, [pauseMs]);
+    clock.advance(pauseMs);
+    await settle();
+  }
+  proxy.failures = [];
+  clock.advance(8_000);
+  await settle();
+  assert.deepEqual(clock.pending, [], "they are open");
+  assert.equal(manager.get(id).phase, "running");
+});
+
+Deno.test("the pause before ports are tried again has a limit, and dispose ends the tries", async () => {
+  const { manager, engine, proxy, clock } = await startManager();
+  await manager.spawn(request());
+  proxy.failures = [{ hostPort: 8080, reason: "taken" }];
+  engine.setReachable(false);
+  engine.setReachable(true);
+  await settle();
+  for (let i = 0; i < 10; i++) {
+    clock.advance(clock.pending[0]);
+    await settle();
+  }
+  assert.deepEqual(clock.pending, [PORT_RETRY_MAX_MS]);
+  await manager[Symbol.asyncDispose]();
+  assert.deepEqual(clock.pending, []);
+});
+
+Deno.test("a workload that backs off shows the exit code of its newest run, also to the next agent", async () => {
+  const clock = new FakeClock();
+  const engine = new MemoryEngine({ nowMs: () => clock.nowMs });
+  const first = await startManager({ engine, clock });
+  const { id } = await first.manager.spawn(request());
+  engine.exit(id, 7);
+  await settle();
+  assert.deepEqual(shown(first.manager.get(id)), ["backing-off", 7]);
+  await first.manager[Symbol.asyncDispose]();
+  const { manager } = await startManager({ engine, clock });
+  await using _manager = manager;
+  await settle();
+  assert.deepEqual(shown(manager.get(id)), ["backing-off", 7]);
+  clock.advance(1_000);
+  await settle();
+  assert.deepEqual(shown(manager.get(id)), ["running", 7]);
+  function shown(workload: Workload) {
+    const { status, exitCode } = workloadState(workload, "");
+    return [status, exitCode];
+  }
 });
 
 Deno.test("the next agent adopts, restarts, cleans up and carries on", async () => {

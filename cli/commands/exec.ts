@@ -1,6 +1,6 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ExecRequestSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
+import { type ExecRequestSchema, ExecStartFailureSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { type Api, apiError, connectApi } from "../api_client.ts";
 import { parseDetachKeys } from "../detach_keys.ts";
 import { CommandError, exitCode, UsageError } from "../exit.ts";
@@ -95,10 +95,7 @@ async function* messages(
 
 /** As Docker: 127 when the command is not there, 126 when it can't be run, 125 for everything else. */
 function failureCode(error: unknown): number {
-  if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) return exitCode.clientError;
-  if (/executable file not found/.test(error.rawMessage)) return 127;
-  if (/permission denied|exec format error|is a directory|working directory/.test(error.rawMessage)) {
-    return 126;
-  }
-  return exitCode.clientError;
+  if (!(error instanceof ConnectError)) return exitCode.clientError;
+  const code = error.findDetails(ExecStartFailureSchema)[0]?.exitCode;
+  return code === 126 || code === 127 ? code : exitCode.clientError;
 }

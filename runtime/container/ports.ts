@@ -47,7 +47,7 @@ export interface Images {
 export type EngineNetwork = Pick<Network, "ensureHost" | "attach" | "detach" | "collectGarbage">;
 
 /** Makes OCI runtime specs, and the files that these mount into the container. */
-export type SpecBuilder = Pick<HostSpecBuilder, "build" | "release" | "collectGarbage">;
+export type SpecBuilder = Pick<HostSpecBuilder, "build" | "refresh" | "release" | "collectGarbage">;
 
 /** The runtimes by name; what each needs is checked. */
 export type Runtimes = Pick<RuntimeCatalog, "resolve">;

@@ -1,3 +1,4 @@
+import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
 import { isNotFound } from "../containerd/errors.ts";
 import type { CreateOptions } from "../engine.ts";
@@ -6,7 +7,7 @@ import { allDone, type EngineContext, findContainer, findTask, isAlive } from ".
 import { TASK_TIMEOUT_MS } from "./create.ts";
 import { endTask } from "./end_task.ts";
 import { updateLabels } from "./labels.ts";
-import { decodeRecord, type EngineRecord, recordLabels } from "./record.ts";
+import { decodeJson, decodeRecord, type EngineRecord, recordLabels } from "./record.ts";
 import { createLease, deleteLease, prepareSnapshot } from "./snapshot.ts";
 import { runSteps, type Step } from "./steps.ts";
 
@@ -19,7 +20,7 @@ export async function restartContainer(
   id: string,
   options: CreateOptions & { signal: AbortSignal; labels?: Record<string, string> },
 ): Promise<void> {
-  const { client, images, network, runtimes, io, snapshotter, log } = context;
+  const { client, images, network, specs, runtimes, io, snapshotter, log } = context;
   const container = await findContainer(context, id, options.signal);
   const record = container && decodeRecord(container);
   if (container === undefined || record?.phase !== "ready") {
@@ -75,6 +76,12 @@ export async function restartContainer(
       },
     },
     {
+      name: "files",
+      async run() {
+        await specs.refresh(id, { hostname: hostnameOf(container), address: record.address });
+      },
+    },
+    {
       name: "container",
       async run(signal) {
         const changed: Partial<EngineRecord> = { address: record.address, chainId: record.chainId };
@@ -120,4 +127,10 @@ export async function restartContainer(
       throw error;
     }
   }
+}
+
+/** The host name its spec gives it. */
+function hostnameOf(container: Container): string {
+  const spec = container.spec === undefined ? {} : decodeJson(container.spec) as { hostname?: string };
+  return spec.hostname ?? container.id;
 }

@@ -209,6 +209,7 @@ export class EngineBench implements AsyncDisposable {
   };
 
   readonly #specs: SpecBuilder = {
+    refresh: () => Promise.resolve(),
     release: () => Promise.resolve(),
     collectGarbage: () => Promise.resolve(0),
     build: ({ container, netnsPath }) =>

@@ -58,6 +58,11 @@ export class HostSpecBuilder {
     return { ...spec };
   }
 
+  /** Brings a container's files up to date before it starts again: its address and the host's resolvers may be others. */
+  async refresh(id: string, options: { hostname: string; address?: string }): Promise<void> {
+    await writeHostFiles({ dir: `${this.#dir}/${id}`, ...options });
+  }
+
   /** Removes a container's files; it must be gone. Idempotent. */
   async release(id: string): Promise<void> {
     try {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hypercore/v1/workload.proto.
  */
 export const file_hypercore_v1_workload: GenFile = /*@__PURE__*/
-  fileDesc("ChtoeXBlcmNvcmUvdjEvd29ya2xvYWQucHJvdG8SDGh5cGVyY29yZS52MSKKAQoKU3Bhd25FdmVudBIqCgRwdWxsGAEgASgLMhouaHlwZXJjb3JlLnYxLlB1bGxQcm9ncmVzc0gAEg4KBHN0ZXAYAiABKAlIABI3CgZyZXN1bHQYAyABKAsyJS5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVzcG9uc2VIAEIHCgVldmVudCIcCg5JbnNwZWN0UmVxdWVzdBIKCgJpZBgBIAEoCSLcAQoPSW5zcGVjdFJlc3BvbnNlEjUKCHdvcmtsb2FkGAEgASgLMiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuV29ya2xvYWRTdGF0ZRIoCgRub2RlGAIgASgLMhouY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZRIPCgdhZGRyZXNzGAMgASgJEgsKA3BpZBgEIAEoDRIUCgxpbWFnZV9kaWdlc3QYBSABKAkSDwoHcnVudGltZRgGIAEoCRIQCghsb2dfcGF0aBgHIAEoCRIRCglzcGVjX2pzb24YCCABKAkiSwoRU3RyZWFtTG9nc1JlcXVlc3QSCgoCaWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKA1IAIgBAUIHCgVfdGFpbCIYCghMb2dDaHVuaxIMCgRkYXRhGAEgASgMIisKCldpbmRvd1NpemUSDwoHY29sdW1ucxgBIAEoDRIMCgRyb3dzGAIgASgNIqEBCglFeGVjU3RhcnQSCgoCaWQYASABKAkSDAoEYXJncxgCIAMoCRILCgNlbnYYAyADKAkSGQoRd29ya2luZ19kaXJlY3RvcnkYBCABKAkSDAoEdXNlchgFIAEoCRILCgN0dHkYBiABKAgSDQoFc3RkaW4YByABKAgSKAoGd2luZG93GAggASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemUiqQEKC0V4ZWNSZXF1ZXN0EigKBXN0YXJ0GAEgASgLMhcuaHlwZXJjb3JlLnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISAASKgoGcmVzaXplGAQgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKA1IAEIJCgdyZXF1ZXN0ImYKDEV4ZWNSZXNwb25zZRIQCgZzdGRvdXQYASABKAxIABIQCgZzdGRlcnIYAiABKAxIABITCglleGl0X2NvZGUYAyABKA1IABIRCgdzdGFydGVkGAQgASgNSABCCgoIcmVzcG9uc2UiYAoLQXR0YWNoU3RhcnQSCgoCaWQYASABKAkSDQoFc3RkaW4YAiABKAgSKAoGd2luZG93GAMgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemUSDAoEdGFpbBgEIAEoDSKtAQoNQXR0YWNoUmVxdWVzdBIqCgVzdGFydBgBIAEoCzIZLmh5cGVyY29yZS52MS5BdHRhY2hTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISAASKgoGcmVzaXplGAQgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKA1IAEIJCgdyZXF1ZXN0IlIKDkF0dGFjaFJlc3BvbnNlEhAKBm91dHB1dBgBIAEoDEgAEhMKCWV4aXRfY29kZRgCIAEoDUgAEg0KA3R0eRgDIAEoCEgAQgoKCHJlc3BvbnNlIiAKEldhdGNoRXZlbnRzUmVxdWVzdBIKCgJpZBgBIAEoCSJICg1Xb3JrbG9hZEV2ZW50Eg0KBWF0X21zGAEgASgDEgoKAmlkGAIgASgJEgwKBHR5cGUYAyABKAkSDgoGZGV0YWlsGAQgASgJMskDCg9Xb3JrbG9hZFNlcnZpY2USSQoFU3Bhd24SJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdBoYLmh5cGVyY29yZS52MS5TcGF3bkV2ZW50MAESRgoHSW5zcGVjdBIcLmh5cGVyY29yZS52MS5JbnNwZWN0UmVxdWVzdBodLmh5cGVyY29yZS52MS5JbnNwZWN0UmVzcG9uc2USRwoKU3RyZWFtTG9ncxIfLmh5cGVyY29yZS52MS5TdHJlYW1Mb2dzUmVxdWVzdBoWLmh5cGVyY29yZS52MS5Mb2dDaHVuazABEkEKBEV4ZWMSGS5oeXBlcmNvcmUudjEuRXhlY1JlcXVlc3QaGi5oeXBlcmNvcmUudjEuRXhlY1Jlc3BvbnNlKAEwARJHCgZBdHRhY2gSGy5oeXBlcmNvcmUudjEuQXR0YWNoUmVxdWVzdBocLmh5cGVyY29yZS52MS5BdHRhY2hSZXNwb25zZSgBMAESTgoLV2F0Y2hFdmVudHMSIC5oeXBlcmNvcmUudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GhsuaHlwZXJjb3JlLnYxLldvcmtsb2FkRXZlbnQwAWIGcHJvdG8z", [file_cluster_services_api_cluster, file_hypercore_v1_image]);
+  fileDesc("ChtoeXBlcmNvcmUvdjEvd29ya2xvYWQucHJvdG8SDGh5cGVyY29yZS52MSKKAQoKU3Bhd25FdmVudBIqCgRwdWxsGAEgASgLMhouaHlwZXJjb3JlLnYxLlB1bGxQcm9ncmVzc0gAEg4KBHN0ZXAYAiABKAlIABI3CgZyZXN1bHQYAyABKAsyJS5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVzcG9uc2VIAEIHCgVldmVudCIcCg5JbnNwZWN0UmVxdWVzdBIKCgJpZBgBIAEoCSLcAQoPSW5zcGVjdFJlc3BvbnNlEjUKCHdvcmtsb2FkGAEgASgLMiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuV29ya2xvYWRTdGF0ZRIoCgRub2RlGAIgASgLMhouY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZRIPCgdhZGRyZXNzGAMgASgJEgsKA3BpZBgEIAEoDRIUCgxpbWFnZV9kaWdlc3QYBSABKAkSDwoHcnVudGltZRgGIAEoCRIQCghsb2dfcGF0aBgHIAEoCRIRCglzcGVjX2pzb24YCCABKAkiSwoRU3RyZWFtTG9nc1JlcXVlc3QSCgoCaWQYASABKAkSDgoGZm9sbG93GAIgASgIEhEKBHRhaWwYAyABKA1IAIgBAUIHCgVfdGFpbCIYCghMb2dDaHVuaxIMCgRkYXRhGAEgASgMIisKCldpbmRvd1NpemUSDwoHY29sdW1ucxgBIAEoDRIMCgRyb3dzGAIgASgNIqEBCglFeGVjU3RhcnQSCgoCaWQYASABKAkSDAoEYXJncxgCIAMoCRILCgNlbnYYAyADKAkSGQoRd29ya2luZ19kaXJlY3RvcnkYBCABKAkSDAoEdXNlchgFIAEoCRILCgN0dHkYBiABKAgSDQoFc3RkaW4YByABKAgSKAoGd2luZG93GAggASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemUiqQEKC0V4ZWNSZXF1ZXN0EigKBXN0YXJ0GAEgASgLMhcuaHlwZXJjb3JlLnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISAASKgoGcmVzaXplGAQgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKA1IAEIJCgdyZXF1ZXN0ImYKDEV4ZWNSZXNwb25zZRIQCgZzdGRvdXQYASABKAxIABIQCgZzdGRlcnIYAiABKAxIABITCglleGl0X2NvZGUYAyABKA1IABIRCgdzdGFydGVkGAQgASgNSABCCgoIcmVzcG9uc2UiJQoQRXhlY1N0YXJ0RmFpbHVyZRIRCglleGl0X2NvZGUYASABKA0iYAoLQXR0YWNoU3RhcnQSCgoCaWQYASABKAkSDQoFc3RkaW4YAiABKAgSKAoGd2luZG93GAMgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemUSDAoEdGFpbBgEIAEoDSKtAQoNQXR0YWNoUmVxdWVzdBIqCgVzdGFydBgBIAEoCzIZLmh5cGVyY29yZS52MS5BdHRhY2hTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISAASKgoGcmVzaXplGAQgASgLMhguaHlwZXJjb3JlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKA1IAEIJCgdyZXF1ZXN0IlIKDkF0dGFjaFJlc3BvbnNlEhAKBm91dHB1dBgBIAEoDEgAEhMKCWV4aXRfY29kZRgCIAEoDUgAEg0KA3R0eRgDIAEoCEgAQgoKCHJlc3BvbnNlIiAKEldhdGNoRXZlbnRzUmVxdWVzdBIKCgJpZBgBIAEoCSJICg1Xb3JrbG9hZEV2ZW50Eg0KBWF0X21zGAEgASgDEgoKAmlkGAIgASgJEgwKBHR5cGUYAyABKAkSDgoGZGV0YWlsGAQgASgJMskDCg9Xb3JrbG9hZFNlcnZpY2USSQoFU3Bhd24SJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdBoYLmh5cGVyY29yZS52MS5TcGF3bkV2ZW50MAESRgoHSW5zcGVjdBIcLmh5cGVyY29yZS52MS5JbnNwZWN0UmVxdWVzdBodLmh5cGVyY29yZS52MS5JbnNwZWN0UmVzcG9uc2USRwoKU3RyZWFtTG9ncxIfLmh5cGVyY29yZS52MS5TdHJlYW1Mb2dzUmVxdWVzdBoWLmh5cGVyY29yZS52MS5Mb2dDaHVuazABEkEKBEV4ZWMSGS5oeXBlcmNvcmUudjEuRXhlY1JlcXVlc3QaGi5oeXBlcmNvcmUudjEuRXhlY1Jlc3BvbnNlKAEwARJHCgZBdHRhY2gSGy5oeXBlcmNvcmUudjEuQXR0YWNoUmVxdWVzdBocLmh5cGVyY29yZS52MS5BdHRhY2hSZXNwb25zZSgBMAESTgoLV2F0Y2hFdmVudHMSIC5oeXBlcmNvcmUudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GhsuaHlwZXJjb3JlLnYxLldvcmtsb2FkRXZlbnQwAWIGcHJvdG8z", [file_cluster_services_api_cluster, file_hypercore_v1_image]);
 
 /**
  * @generated from message hypercore.v1.SpawnEvent
@@ -345,6 +345,27 @@ export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
   messageDesc(file_hypercore_v1_workload, 8);
 
 /**
+ * Detail of the error of an Exec whose command could not be started.
+ *
+ * @generated from message hypercore.v1.ExecStartFailure
+ */
+export type ExecStartFailure = Message<"hypercore.v1.ExecStartFailure"> & {
+  /**
+   * What clients exit with, as the shell and Docker do: 127 when there is no such command, 126 when it cannot be run.
+   *
+   * @generated from field: uint32 exit_code = 1;
+   */
+  exitCode: number;
+};
+
+/**
+ * Describes the message hypercore.v1.ExecStartFailure.
+ * Use `create(ExecStartFailureSchema)` to create a new message.
+ */
+export const ExecStartFailureSchema: GenMessage<ExecStartFailure> = /*@__PURE__*/
+  messageDesc(file_hypercore_v1_workload, 9);
+
+/**
  * @generated from message hypercore.v1.AttachStart
  */
 export type AttachStart = Message<"hypercore.v1.AttachStart"> & {
@@ -376,7 +397,7 @@ export type AttachStart = Message<"hypercore.v1.AttachStart"> & {
  * Use `create(AttachStartSchema)` to create a new message.
  */
 export const AttachStartSchema: GenMessage<AttachStart> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_workload, 9);
+  messageDesc(file_hypercore_v1_workload, 10);
 
 /**
  * @generated from message hypercore.v1.AttachRequest
@@ -423,7 +444,7 @@ export type AttachRequest = Message<"hypercore.v1.AttachRequest"> & {
  * Use `create(AttachRequestSchema)` to create a new message.
  */
 export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_workload, 10);
+  messageDesc(file_hypercore_v1_workload, 11);
 
 /**
  * @generated from message hypercore.v1.AttachResponse
@@ -462,7 +483,7 @@ export type AttachResponse = Message<"hypercore.v1.AttachResponse"> & {
  * Use `create(AttachResponseSchema)` to create a new message.
  */
 export const AttachResponseSchema: GenMessage<AttachResponse> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_workload, 11);
+  messageDesc(file_hypercore_v1_workload, 12);
 
 /**
  * @generated from message hypercore.v1.WatchEventsRequest
@@ -481,7 +502,7 @@ export type WatchEventsRequest = Message<"hypercore.v1.WatchEventsRequest"> & {
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_workload, 12);
+  messageDesc(file_hypercore_v1_workload, 13);
 
 /**
  * @generated from message hypercore.v1.WorkloadEvent
@@ -517,7 +538,7 @@ export type WorkloadEvent = Message<"hypercore.v1.WorkloadEvent"> & {
  * Use `create(WorkloadEventSchema)` to create a new message.
  */
 export const WorkloadEventSchema: GenMessage<WorkloadEvent> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_workload, 13);
+  messageDesc(file_hypercore_v1_workload, 14);
 
 /**
  * What a workload's user does beyond the original's four calls. An id field takes an id or a name.
