@@ -12,7 +12,7 @@ export function parsePort(text: string): number {
  *
  * @example
  * ```ts
- * import { parseHostPort } from "./cli/parse/host_port.ts";
+ * import { parseHostPort } from "./host_port.ts";
  * const { host, port } = parseHostPort("[::1]:8000");
  * if (host !== "::1" || port !== 8000) throw new Error("unexpected");
  * ```
