@@ -1,14 +1,15 @@
-import { utf8 } from "./text.ts";
+import { NO_BYTES, utf8 } from "./text.ts";
 
-const INITIAL_BYTES = 256;
+const INITIAL_BYTES = 192;
 
 /**
  * Writes msgpack in the dialect of go-msgpack's old specification: strings and byte strings alike as raw
  * (never str8, never bin), integers in their smallest unsigned form, floats as float64.
  */
 export class MsgpackWriter {
-  #bytes = new Uint8Array(INITIAL_BYTES);
-  #view = new DataView(this.#bytes.buffer);
+  #bytes: Uint8Array = new Uint8Array(INITIAL_BYTES);
+  /** Made when first needed: few messages hold floats or large integers. */
+  #lazyView: DataView | undefined;
   #length = 0;
 
   /** Number of bytes written so far. */
@@ -16,11 +17,17 @@ export class MsgpackWriter {
     return this.#length;
   }
 
-  /** A copy of what was written; the writer starts anew. */
+  /** What was written. The writer gives its memory away, so it can be used no more. */
   finish(): Uint8Array {
-    const out = this.#bytes.slice(0, this.#length);
+    const out = this.#bytes.subarray(0, this.#length);
+    this.#bytes = NO_BYTES;
+    this.#lazyView = undefined;
     this.#length = 0;
     return out;
+  }
+
+  get #view(): DataView {
+    return this.#lazyView ??= new DataView(this.#bytes.buffer);
   }
 
   /** One byte as it is. */
@@ -49,7 +56,6 @@ export class MsgpackWriter {
   /** An integer in its smallest form; negative ones as signed. */
   int(value: number): this {
     this.#reserve(9);
-    const view = this.#view;
     if (value >= 0) {
       if (value < 0x80) {
         this.#bytes[this.#length++] = value;
@@ -57,24 +63,24 @@ export class MsgpackWriter {
         this.#bytes[this.#length++] = 0xcc;
         this.#bytes[this.#length++] = value;
       } else if (value < 0x10000) {
-        this.#bytes[this.#length] = 0xcd;
-        view.setUint16(this.#length + 1, value);
-        this.#length += 3;
+        this.#bytes[this.#length++] = 0xcd;
+        this.#bytes[this.#length++] = value >>> 8;
+        this.#bytes[this.#length++] = value;
       } else if (value < 0x1_0000_0000) {
         this.#bytes[this.#length] = 0xce;
-        view.setUint32(this.#length + 1, value);
+        this.#view.setUint32(this.#length + 1, value);
         this.#length += 5;
       } else {
         this.#bytes[this.#length] = 0xcf;
-        view.setUint32(this.#length + 1, Math.floor(value / 0x1_0000_0000));
-        view.setUint32(this.#length + 5, value % 0x1_0000_0000);
+        this.#view.setUint32(this.#length + 1, Math.floor(value / 0x1_0000_0000));
+        this.#view.setUint32(this.#length + 5, value % 0x1_0000_0000);
         this.#length += 9;
       }
     } else if (value >= -32) {
       this.#bytes[this.#length++] = value & 0xff;
     } else {
       this.#bytes[this.#length] = 0xd3;
-      view.setBigInt64(this.#length + 1, BigInt(value));
+      this.#view.setBigInt64(this.#length + 1, BigInt(value));
       this.#length += 9;
     }
     return this;
@@ -152,9 +158,9 @@ export class MsgpackWriter {
   #reserve(extra: number): void {
     const needed = this.#length + extra;
     if (needed <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+    const grown = new Uint8Array(Math.max(needed, INITIAL_BYTES, this.#bytes.length * 2));
     grown.set(this.#bytes.subarray(0, this.#length));
     this.#bytes = grown;
-    this.#view = new DataView(grown.buffer);
+    this.#lazyView = undefined;
   }
 }

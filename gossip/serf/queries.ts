@@ -154,7 +154,7 @@ export class Queries {
   #take(message: codec.QueryMessage, raw: Uint8Array): void {
     const { memberlist, members, broadcast } = this.#options;
     if (!this.log.accept(message.ltime, message.id)) return;
-    if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(raw);
+    if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(raw.slice());
     const self = members.get(memberlist.self.name);
     if (self === undefined || !filtersMatch(message.filters, self)) return;
     if ((message.flags & codec.QueryFlag.ack) !== 0) {

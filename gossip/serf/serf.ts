@@ -1,4 +1,4 @@
-import { decodePingPayload, encodePingPayload } from "../codec/coordinate.ts";
+import { type Coordinate, decodePingPayload, encodePingPayload } from "../codec/coordinate.ts";
 import { DecodeError } from "../codec/error.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import * as codec from "../codec/serf_messages.ts";
@@ -49,6 +49,7 @@ export class SerfCore {
   readonly #reader = new MsgpackReader({ remember: true });
   #events: SerfEvent[] = [];
   #ignoringOld = 0;
+  #encodedPlace: { of: Coordinate; bytes: Uint8Array } | undefined;
   #state: "alive" | "leaving" | "left" = "alive";
 
   constructor(options: SerfCoreOptions) {
@@ -327,7 +328,7 @@ export class SerfCore {
 
   #takeUserEvent(message: codec.UserEventMessage, raw: Uint8Array | undefined): void {
     if (!this.#userEvents.accept(message)) return;
-    if (raw !== undefined) this.#broadcasts.userEvent(raw);
+    if (raw !== undefined) this.#broadcasts.userEvent(raw.slice());
     const { ltime, name, coalesce } = message;
     this.#events.push({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
   }
@@ -349,10 +350,10 @@ export class SerfCore {
       }
       case codec.SerfType.userEvent: {
         const event = codec.decodeUserEvent(reader);
-        return this.#takeUserEvent(event, message.slice());
+        return this.#takeUserEvent(event, message);
       }
       case codec.SerfType.query:
-        return this.queries.receive(reader, message.slice());
+        return this.queries.receive(reader, message);
       case codec.SerfType.queryResponse:
         return this.queries.receiveResponse(reader);
       case codec.SerfType.relay:
@@ -415,7 +416,7 @@ export class SerfCore {
       mergeRemoteState: (state, join) => this.#mergeRemoteState(state, join),
       broadcasts: (options: PickOptions, into: Uint8Array[]) => this.#broadcasts.pick(options, into),
       queued: () => this.#broadcasts.queued(),
-      ackPayload: () => this.#config.coordinates ? encodePingPayload(this.coordinates.own) : undefined,
+      ackPayload: () => this.#config.coordinates ? this.#ackPayload() : undefined,
       pingCompleted: (node, rttMs, payload) => this.#learnRtt(node, rttMs, payload),
     };
   }
@@ -427,6 +428,13 @@ export class SerfCore {
       other: new Endpoint(other.addr, other.port).toString(),
     });
     if (node === this.memberlist.self && this.#config.nameConflictResolution) this.queries.voteOnName();
+  }
+
+  /** Our place, encoded anew only when it has moved. */
+  #ackPayload(): Uint8Array {
+    const { own } = this.coordinates;
+    if (this.#encodedPlace?.of !== own) this.#encodedPlace = { of: own, bytes: encodePingPayload(own) };
+    return this.#encodedPlace.bytes;
   }
 
   #learnRtt(node: Node, rttMs: number, payload: Uint8Array | undefined): void {

@@ -1,0 +1,188 @@
+import { encodeAlive, encodePing, encodeSuspect } from "../../gossip/codec/messages.ts";
+import { encodeCompound } from "../../gossip/codec/compound.ts";
+import { encodeUserEvent } from "../../gossip/codec/serf_messages.ts";
+import { concatBytes, utf8 } from "../../gossip/codec/text.ts";
+import { Endpoint } from "../../gossip/endpoint.ts";
+import type { Profile } from "../../gossip/memberlist/config.ts";
+import { Checks } from "../sim/checks.ts";
+import { spread } from "../sim/scenario.ts";
+import { World } from "../sim/world.ts";
+
+/** Figures of gossip; prints one JSON object a line. Names of benches as arguments, or none for all. */
+const BENCHES: Record<string, () => Record<string, unknown>> = {
+  /** Packets decoded and applied per second on one core, by kind. */
+  apply() {
+    const world = new World({ seed: 1, nodes: 1000, profile: "lan", eager: false });
+    world.startKnown();
+    const [node] = world.nodes;
+    const { memberlist } = node.core;
+    const from = new Endpoint(new Uint8Array([10, 0, 0, 2]), 7946);
+    const rate = (make: (i: number) => Uint8Array, count = 200_000) => {
+      const packets = Array.from({ length: count }, (_, i) => make(i));
+      const startMs = performance.now();
+      for (const packet of packets) {
+        memberlist.receivePacket(world.nowMs, from, packet);
+        if (memberlist.takeEffects().length > 1000) throw new Error("too many effects");
+        node.core.takeEvents();
+      }
+      return Math.round(count / (performance.now() - startMs) * 1000);
+    };
+    const source = { sourceAddr: from.addr, sourcePort: 7946, sourceNode: "node-1" };
+    const other = world.nodes[5].core.memberlist.self;
+    const event = (i: number) =>
+      concatBytes([
+        new Uint8Array([8]),
+        encodeUserEvent({ ltime: i + 1, name: "deploy", payload: utf8("v42"), coalesce: false }),
+      ]);
+    for (let warm = 0; warm < 2; warm++) {
+      rate((i) => encodePing({ seqNo: i, node: "node-0", ...source }), 20_000);
+    }
+    return {
+      pingAnswered: rate((i) => encodePing({ seqNo: i, node: "node-0", ...source })),
+      aliveKnown: rate(() => encodeAlive({ ...other.toAlive(), incarnation: 1 })),
+      aliveNews: rate((i) => encodeAlive({ ...other.toAlive(), incarnation: i + 2 })),
+      suspectOld: rate(() => encodeSuspect({ incarnation: 0, node: "node-9", from: "node-7" })),
+      eventNew: rate(event, 100_000),
+      eventKnown: rate(() => event(99_999)),
+      compoundOf10Known: rate(
+        () =>
+          encodeCompound(
+            Array.from({ length: 10 }, () => encodeAlive({ ...other.toAlive(), incarnation: 1 })),
+          ),
+        50_000,
+      ),
+    };
+  },
+  /** Time until an event reaches 99 % and all, in milliseconds. */
+  convergence() {
+    const out: Record<string, unknown> = {};
+    const sizes = Deno.args.includes("--large") ? [10, 100, 1000, 5000] : [10, 100, 1000];
+    for (const nodes of sizes) {
+      for (const eager of [false, true]) {
+        for (const loss of [0, 0.25]) {
+          const runs: number[] = [];
+          for (let seed = 1; seed <= (nodes > 500 ? 2 : 10); seed++) {
+            runs.push(convergenceMs({ seed, nodes, eager, loss }));
+          }
+          runs.sort((a, b) => a - b);
+          const key = `${nodes}${eager ? " eager" : ""}${loss ? " loss" : ""}`;
+          out[key] = { medianMs: runs[runs.length >> 1], maxMs: runs.at(-1) };
+        }
+      }
+    }
+    return out;
+  },
+  /** 1,000 nodes for ten virtual minutes; and what an idle member costs. */
+  idle() {
+    const heap = () => {
+      (globalThis as { gc?: () => void }).gc?.();
+      return Deno.memoryUsage().heapUsed;
+    };
+    const before = heap();
+    const world = new World({ seed: 1, nodes: 1000, profile: "lan", eager: true });
+    world.startKnown();
+    const known = heap();
+    const startMs = performance.now();
+    world.advance(600_000);
+    const tookMs = performance.now() - startMs;
+    return {
+      nodes: 1000,
+      virtualMinutes: 10,
+      seconds: round(tookMs / 1000),
+      cpuShareOfOneNode: round(tookMs / 600_000 / 1000 * 100, 5) + " %",
+      packetsPerNodeSecond: round(world.network.packets / 1000 / 600),
+      heapBytesPerMember: Math.round((known - before) / 1e6),
+      heapBytesPerMemberAfter: Math.round((heap() - before) / 1e6),
+    };
+  },
+  /** Time from a death until half and all of 100 nodes know it. */
+  detection() {
+    const first: number[] = [];
+    const half: number[] = [];
+    const all: number[] = [];
+    for (let seed = 1; seed <= 40; seed++) {
+      const world = new World({ seed, nodes: 100, profile: "lan", eager: true });
+      const times: number[] = [];
+      world.onEvent = (_node, event) => {
+        if (event.kind === "member-failed") times.push(world.nowMs);
+      };
+      world.startKnown();
+      world.advance(20_000 + world.random.float() * 1000);
+      const killed = world.nowMs;
+      world.kill(world.nodes[7]);
+      world.advanceUntil(() => times.length >= 99, { stepMs: 100, limitMs: 60_000 });
+      first.push(times[0] - killed);
+      half.push(times[49] - killed);
+      all.push(times[98] - killed);
+    }
+    const summary = (values: number[]) => {
+      values.sort((a, b) => a - b);
+      return { medianMs: Math.round(values[values.length >> 1]), maxMs: Math.round(values.at(-1)!) };
+    };
+    return { first: summary(first), half: summary(half), all: summary(all) };
+  },
+  /** Deaths declared of living nodes at 25 % loss with 5 % of the nodes stalling, per 10,000 node-minutes. */
+  falsePositives() {
+    const nodes = 100;
+    const minutes = 20;
+    const world = new World({
+      seed: 3,
+      nodes,
+      profile: "lan",
+      eager: true,
+      conditions: { loss: 0.25, delayMs: 1, jitterMs: 10, duplicate: 0 },
+    });
+    let ofHealthy = 0;
+    let ofStalling = 0;
+    const isStalling = (index: number) => index % 20 === 0;
+    world.onEvent = (_node, event) => {
+      if (event.kind !== "member-failed") return;
+      for (const member of event.members) {
+        if (isStalling(Number(member.name.split("-")[1]))) ofStalling++;
+        else ofHealthy++;
+      }
+    };
+    world.startKnown();
+    for (const node of world.nodes.filter((candidate) => isStalling(candidate.index))) {
+      const stall = () => {
+        // Stalls of up to 10 s, like a process starved of CPU.
+        node.stalledUntilMs = world.nowMs + world.random.float() * 10_000;
+        world.at(world.nowMs + world.random.float() * 30_000, stall);
+      };
+      world.at(world.random.float() * 10_000, stall);
+    }
+    world.advance(minutes * 60_000);
+    const per10000 = (count: number) => round(count / (nodes * minutes) * 10_000);
+    return {
+      nodes,
+      minutes,
+      ofHealthyPer10000: per10000(ofHealthy),
+      ofStallingPer10000: per10000(ofStalling),
+    };
+  },
+};
+
+function convergenceMs(options: { seed: number; nodes: number; eager: boolean; loss: number }): number {
+  const { seed, nodes, eager, loss } = options;
+  const profile: Profile = "lan";
+  const world = new World({
+    seed,
+    nodes,
+    profile,
+    eager,
+    conditions: { loss, delayMs: 1, jitterMs: 0, duplicate: 0 },
+  });
+  const checks = new Checks(world, () => false);
+  world.startKnown();
+  world.advance(2_000);
+  return spread(world, checks, world.nodes[seed], 0.99) ?? Infinity;
+}
+
+function round(value: number, digits = 2): number {
+  return Number(value.toFixed(digits));
+}
+
+const wanted = Deno.args.filter((arg) => !arg.startsWith("--"));
+for (const [name, bench] of Object.entries(BENCHES)) {
+  if (wanted.length === 0 || wanted.includes(name)) console.log(JSON.stringify({ bench: name, ...bench() }));
+}
