@@ -205,13 +205,14 @@ Deno.test(
         yield { response: { case: "tty", value: true } };
         for await (const { request } of requests) {
           if (request.case === "stdin") received.push(new TextDecoder().decode(request.value));
+          if (request.case === "detach") return;
         }
       },
     };
     const stdin = new ReadableStream<Uint8Array>({
       start(controller) {
         controller.enqueue(new TextEncoder().encode("ls\r"));
-        controller.enqueue(Uint8Array.of(0x10));
+        controller.enqueue(new TextEncoder().encode("pwd\r\x10"));
         controller.enqueue(Uint8Array.of(0x11));
       },
     });
@@ -222,6 +223,7 @@ Deno.test(
     });
     assert.equal(result.code, 0);
     assert.deepEqual(raw, [true, false]);
+    assert.deepEqual(received, ["ls\r", "pwd\r"], "what was typed before the keys arrives");
   },
 );
 
@@ -243,6 +245,33 @@ Deno.test({ ...leaks, name: "exec without a terminal passes signals on" }, async
   });
   assert.equal(result.code, 143);
 });
+
+Deno.test(
+  { ...leaks, name: "a signal that cannot be passed on ends the session when it comes again" },
+  async () => {
+    const workloads: FakeApi["workloads"] = {
+      async *exec(_requests, { signal }) {
+        yield { response: { case: "started", value: 1 } };
+        yield { response: { case: "stdout", value: new TextEncoder().encode("up") } };
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      },
+    };
+    const raise = new Map<string, () => void>();
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => controller.enqueue(new Uint8Array(65_536)),
+    });
+    const result = await against({ workloads }, ["exec", "-i", "w", "sleep", "9"], {
+      stdin: endless,
+      onListen: (signal, listener) => raise.set(signal, listener),
+      async onOut() {
+        // The process takes nothing, so the connection is soon full.
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        for (let time = 0; time < 3; time++) raise.get("SIGINT")!();
+      },
+    });
+    assert.equal(result.code, 130);
+  },
+);
 
 Deno.test({
   ...leaks,

@@ -1,27 +1,36 @@
 /** Messages that may wait for the network; a producer that is quicker waits. */
 export const MAX_QUEUED_INPUTS = 64;
 
-/** What goes to the agent during a session, from several producers in order, as one bounded async iterable. */
+/** What goes to the agent during a session, from several producers, as one bounded async iterable. */
 export class InputQueue<T> implements AsyncIterable<T> {
   readonly #items: T[] = [];
+  /** One place for each kind, so that they are as few as there are kinds. */
+  readonly #urgent = new Map<string, T>();
   #closed = false;
   #wakeReader: () => void = () => {};
   #wakeWriters: (() => void)[] = [];
 
-  /** Waits for room. False when the queue has been closed. */
+  /** Waits for room; comes out in order. False when the queue has been closed. */
   async push(item: T): Promise<boolean> {
     while (!this.#closed && this.#items.length >= MAX_QUEUED_INPUTS) {
       await new Promise<void>((resolve) => this.#wakeWriters.push(resolve));
     }
-    return this.offer(item);
-  }
-
-  /** Drops the item when there is no room: for what a later one replaces, such as a window size. */
-  offer(item: T): boolean {
-    if (this.#closed || this.#items.length >= MAX_QUEUED_INPUTS) return false;
+    if (this.#closed) return false;
     this.#items.push(item);
     this.#wakeReader();
     return true;
+  }
+
+  /**
+   * Puts an item ahead of what was pushed, however much that is; it takes the place of one of its kind that still waits,
+   * as a newer window size or the same signal again does. Says whether there was one. After the close it is dropped.
+   */
+  urge(kind: string, item: T): boolean {
+    if (this.#closed) return false;
+    const isRepeated = this.#urgent.has(kind);
+    this.#urgent.set(kind, item);
+    this.#wakeReader();
+    return isRepeated;
   }
 
   /** What waits is still read; nothing more goes in. */
@@ -33,8 +42,12 @@ export class InputQueue<T> implements AsyncIterable<T> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {
     while (true) {
-      const item = this.#items.shift();
-      if (item !== undefined) {
+      const [urgent] = this.#urgent;
+      if (urgent !== undefined) {
+        this.#urgent.delete(urgent[0]);
+        yield urgent[1];
+      } else if (this.#items.length > 0) {
+        const item = this.#items.shift()!;
         this.#releaseWriters();
         yield item;
       } else if (this.#closed) {

@@ -78,8 +78,7 @@ Deno.test("detach keys are found across chunks; what only began like them is pas
 
 Deno.test("the input queue holds back a producer that is quicker than the network", async () => {
   const queue = new InputQueue<number>();
-  for (let item = 0; item < MAX_QUEUED_INPUTS; item++) assert.equal(queue.offer(item), true);
-  assert.equal(queue.offer(-1), false);
+  for (let item = 0; item < MAX_QUEUED_INPUTS; item++) assert.equal(await queue.push(item), true);
   let through = false;
   const waiting = queue.push(MAX_QUEUED_INPUTS).then((taken) => through = taken);
   await Promise.resolve();
@@ -93,6 +92,19 @@ Deno.test("the input queue holds back a producer that is quicker than the networ
   const rest: number[] = [];
   for await (const item of { [Symbol.asyncIterator]: () => iterator }) rest.push(item);
   assert.deepEqual(rest, Array.from({ length: MAX_QUEUED_INPUTS }, (_, index) => index + 1));
+});
+
+Deno.test("signals and window sizes get past a full input queue, the newest of each kind once", async () => {
+  const queue = new InputQueue<string>();
+  for (let item = 0; item < MAX_QUEUED_INPUTS; item++) await queue.push("stdin");
+  assert.equal(queue.urge("resize", "80x24"), false);
+  assert.equal(queue.urge("SIGINT", "SIGINT"), false);
+  assert.equal(queue.urge("resize", "100x30"), true);
+  queue.close();
+  assert.equal(queue.urge("SIGTERM", "SIGTERM"), false);
+  const items = await Array.fromAsync(queue);
+  assert.deepEqual(items.slice(0, 3), ["100x30", "SIGINT", "stdin"]);
+  assert.equal(items.length, MAX_QUEUED_INPUTS + 2);
 });
 
 Deno.test("log lines are cut at line ends, across chunks and in the middle of a character", () => {

@@ -7,35 +7,41 @@ export type SessionRequest =
   | { case: "stdinClosed"; value: boolean }
   | { case: "resize"; value: { columns: number; rows: number } }
   | { case: "signal"; value: number }
+  | { case: "detach"; value: boolean }
   | { case: "start"; value: unknown }
   | { case: undefined; value?: undefined };
+
+/** How a session ends whose client asks to leave. */
+const DETACHED = Symbol("detached");
 
 const MAX_SIGNAL = 64;
 const MAX_WINDOW = 10_000;
 
 /**
  * Connects a client's requests with a process: yields what it writes, ends when it does, and resolves its exit code at
- * the end. Leaving (the signal, or the consumer) disposes the session.
+ * the end, or nothing when the client detached. Leaving (the signal, or the consumer) disposes the session.
  */
 export async function* bridge(
   session: ProcessSession,
   requests: AsyncIterable<SessionRequest>,
   signal: AbortSignal,
-): AsyncGenerator<{ stream: "stdout" | "stderr"; data: Uint8Array }, number> {
-  const failed = Promise.withResolvers<never>();
-  failed.promise.catch(() => {}); // it is raced below; when nothing is raced any more, nobody needs it
-  const leave = () => failed.reject(signal.reason);
+): AsyncGenerator<{ stream: "stdout" | "stderr"; data: Uint8Array }, number | undefined> {
+  const over = Promise.withResolvers<typeof DETACHED>();
+  over.promise.catch(() => {}); // it is raced below; when nothing is raced any more, nobody needs it
+  const leave = () => over.reject(signal.reason);
   signal.addEventListener("abort", leave, { once: true });
   const output = session.output[Symbol.asyncIterator]();
-  feed(session, requests).catch(failed.reject);
+  feed(session, requests).then((end) => end === DETACHED && over.resolve(end), over.reject);
   try {
     signal.throwIfAborted();
     for (;;) {
-      const next = await Promise.race([output.next(), failed.promise]);
+      const next = await Promise.race([output.next(), over.promise]);
+      if (next === DETACHED) return undefined;
       if (next.done) break;
       yield next.value;
     }
-    return await Promise.race([session.exitCode, failed.promise]);
+    const end = await Promise.race([session.exitCode, over.promise]);
+    return end === DETACHED ? undefined : end;
   } finally {
     signal.removeEventListener("abort", leave);
     await session[Symbol.asyncDispose]();
@@ -74,7 +80,11 @@ async function* rest(iterator: AsyncIterator<{ request: SessionRequest }>): Asyn
   for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value.request;
 }
 
-async function feed(session: ProcessSession, requests: AsyncIterable<SessionRequest>): Promise<void> {
+/** Passes the requests on, one after the other, until they end or one asks to detach. */
+async function feed(
+  session: ProcessSession,
+  requests: AsyncIterable<SessionRequest>,
+): Promise<typeof DETACHED | undefined> {
   for await (const request of requests) {
     switch (request.case) {
       case "stdin":
@@ -94,6 +104,9 @@ async function feed(session: ProcessSession, requests: AsyncIterable<SessionRequ
           );
         }
         await session.kill(request.value);
+        break;
+      case "detach":
+        if (request.value) return DETACHED;
         break;
       case "start":
         throw new ConnectError("Cannot start the session again: it runs", Code.InvalidArgument);

@@ -110,7 +110,7 @@ export class WorkloadApi {
       for (; !next.done; next = await output.next()) {
         yield { response: { case: next.value.stream, value: next.value.data as Uint8Array<ArrayBuffer> } };
       }
-      yield { response: { case: "exitCode" as const, value: next.value } };
+      if (next.value !== undefined) yield { response: { case: "exitCode" as const, value: next.value } };
     } finally {
       await output.return(0);
       await session[Symbol.asyncDispose]();
@@ -135,7 +135,7 @@ export class WorkloadApi {
       for (; !next.done; next = await output.next()) {
         yield { response: { case: "output" as const, value: next.value.data as Uint8Array<ArrayBuffer> } };
       }
-      yield { response: { case: "exitCode" as const, value: next.value } };
+      if (next.value !== undefined) yield { response: { case: "exitCode" as const, value: next.value } };
     } finally {
       await output.return(0);
       await session[Symbol.asyncDispose]();

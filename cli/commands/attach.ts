@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AttachRequestSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { type Api, apiError, CALL_TIMEOUT_MS, connectApi } from "../api_client.ts";
-import { CommandError, exitCode } from "../exit.ts";
+import { exitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import type { ClientOptions } from "../options.ts";
 import { runSession, type SessionInput } from "../session.ts";
@@ -55,12 +55,11 @@ async function call(
   input: AsyncIterable<AttachMessage>,
   io: Io,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<number | undefined> {
   for await (const { response } of api.workloads.attach(input, { signal, timeoutMs: 0 })) {
     if (response.case === "output") await io.out(response.value);
     if (response.case === "exitCode") return response.value;
   }
-  throw new CommandError("the agent ended the session without an exit code", exitCode.clientError);
 }
 
 async function* messages(

@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type ExecRequestSchema, ExecStartFailureSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { type Api, apiError, connectApi } from "../api_client.ts";
 import { parseDetachKeys } from "../detach_keys.ts";
-import { CommandError, exitCode, UsageError } from "../exit.ts";
+import { exitCode, UsageError } from "../exit.ts";
 import type { Io } from "../io.ts";
 import type { ClientOptions } from "../options.ts";
 import { runSession, type SessionInput } from "../session.ts";
@@ -76,13 +76,12 @@ async function call(
   input: AsyncIterable<ExecMessage>,
   io: Io,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<number | undefined> {
   for await (const { response } of api.workloads.exec(input, { signal, timeoutMs: 0 })) {
     if (response.case === "stdout") await io.out(response.value);
     if (response.case === "stderr") await io.err(response.value);
     if (response.case === "exitCode") return response.value;
   }
-  throw new CommandError("the agent ended the session without an exit code", exitCode.clientError);
 }
 
 async function* messages(
