@@ -157,19 +157,25 @@ async function askHelper(
   if (!/^[A-Za-z0-9_-]+$/.test(helper)) return refuse("its name holds more than letters, digits, _ and -");
   const program = `docker-credential-${helper}`;
   const deadline = AbortSignal.timeout(HELPER_TIMEOUT_MS);
+  const ending = signal ? AbortSignal.any([signal, deadline]) : deadline;
   try {
     const child = new Deno.Command(program, {
       args: ["get"],
       stdin: "piped",
       stdout: "piped",
       stderr: "null",
-      signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+      signal: ending,
     }).spawn();
     const writer = child.stdin.getWriter();
     // A helper may end without reading its input; what it printed still counts.
     await writer.write(new TextEncoder().encode(server)).then(() => writer.close()).catch(() => undefined);
+    // Children of a helper that was killed may hold its output open for ever.
+    const output = child.stdout.pipeThrough(new TransformStream(), { signal: ending });
     const [text, { code }] = await Promise.all([
-      boundedText(new Response(child.stdout), MAX_HELPER_ANSWER_BYTES),
+      boundedText(new Response(output), MAX_HELPER_ANSWER_BYTES).catch((error) => {
+        if (ending.aborted) return "";
+        throw error;
+      }),
       child.status,
     ]);
     if (signal?.aborted) {

@@ -8,6 +8,8 @@ export interface Endpoint {
   /** Whose credentials are meant: the registry of the reference, or the mirror's host. */
   credentialsHost: string;
   isMirror: boolean;
+  /** HTTPS is tried in the hope of it; the same host in plain HTTP comes next. */
+  hasPlainAlternative: boolean;
 }
 
 export interface EndpointOptions {
@@ -25,7 +27,12 @@ export function endpointsOf(reference: Reference, options: EndpointOptions): End
   const mirrors = (options.mirrors[reference.registry] ?? []).map((mirror): Endpoint => {
     const url = parseMirror(mirror);
     requireAllowedScheme(url, options.insecureRegistries);
-    return { baseUrl: url.href.replace(/\/+$/, ""), credentialsHost: url.host, isMirror: true };
+    return {
+      baseUrl: url.href.replace(/\/+$/, ""),
+      credentialsHost: url.host,
+      isMirror: true,
+      hasPlainAlternative: false,
+    };
   });
   const host = reference.registry === "docker.io" ? DOCKER_HUB_API : reference.registry;
   const schemes = mayBePlain(host, options.insecureRegistries) ? ["https", "http"] : ["https"];
@@ -33,6 +40,7 @@ export function endpointsOf(reference: Reference, options: EndpointOptions): End
     baseUrl: `${scheme}://${host}`,
     credentialsHost: reference.registry,
     isMirror: false,
+    hasPlainAlternative: scheme === "https" && schemes.length > 1,
   }));
   return [...mirrors, ...own];
 }

@@ -91,7 +91,13 @@ export class RegistryClient implements Disposable {
             reference.name,
           );
           return { bytes, digest, mediaType, endpoint };
-        }, { what, wait: this.#wait, signal });
+        }, {
+          what,
+          wait: this.#wait,
+          signal,
+          // Most likely it speaks plain HTTP: the next endpoint tells.
+          isFinal: (error) => endpoint.hasPlainAlternative && !error.isAnswer,
+        });
       } catch (error) {
         if (signal?.aborted) throw error;
         failure = preferred(failure, error, endpoint);
@@ -102,9 +108,34 @@ export class RegistryClient implements Disposable {
 
   /**
    * Streams a blob from `offset` to its end. A connection that breaks or stalls is made anew from where it broke; only
-   * failures without a byte in between count against the limit of attempts. Ends after exactly `descriptor.size` bytes.
+   * failures without a byte in between count against the limit of attempts. A blob that a mirror cannot give is taken from
+   * the endpoints after it. Ends after exactly `descriptor.size` bytes.
    */
   async *blob(
+    reference: Reference,
+    descriptor: Descriptor,
+    options: { endpoint: Endpoint; offset: number; signal?: AbortSignal },
+  ): AsyncIterable<Uint8Array> {
+    let position = options.offset;
+    let failure: unknown;
+    for (const endpoint of fallbacks(options.endpoint, endpointsOf(reference, this.#options))) {
+      try {
+        for await (
+          const chunk of this.#blobFrom(reference, descriptor, { ...options, endpoint, offset: position })
+        ) {
+          position += chunk.length;
+          yield chunk;
+        }
+        return;
+      } catch (error) {
+        if (options.signal?.aborted) throw error;
+        failure = preferred(failure, error, endpoint);
+      }
+    }
+    throw failure;
+  }
+
+  async *#blobFrom(
     reference: Reference,
     descriptor: Descriptor,
     options: { endpoint: Endpoint; offset: number; signal?: AbortSignal },
@@ -153,18 +184,19 @@ export class RegistryClient implements Disposable {
   ): Promise<Exchange> {
     const url = new URL(`${endpoint.baseUrl}/v2/${reference.repository}/${path}`);
     const tokenKey = `${endpoint.baseUrl}/${reference.repository}`;
+    const cached = this.#tokens.get(tokenKey);
+    // A token just made is used whatever its lifetime: some registries give a few seconds.
+    let token = cached !== undefined && cached.expiresAtMs > Date.now() ? cached : undefined;
     for (let authenticated = false;; authenticated = true) {
-      const token = this.#tokens.get(tokenKey);
-      const isFresh = token !== undefined && token.expiresAtMs > Date.now();
       const exchange = await this.#follow(url, {
-        headers: { ...options.headers, ...(isFresh ? { authorization: token.value } : {}) },
+        headers: { ...options.headers, ...(token === undefined ? {} : { authorization: token.value }) },
         signal: options.signal,
       });
       const { status } = exchange.response;
       if (status === 200 || status === 206) return exchange;
       using _ = exchange;
       if (status === 401 && !authenticated) {
-        await this.#authenticate(exchange.response, {
+        token = await this.#authenticate(exchange.response, {
           reference,
           endpoint,
           tokenKey,
@@ -172,14 +204,14 @@ export class RegistryClient implements Disposable {
         });
         continue;
       }
-      throw refusal(exchange.response, reference, path, this.#tokens.has(tokenKey));
+      throw refusal(exchange.response, reference, path, token !== undefined);
     }
   }
 
   async #authenticate(
     response: Response,
     context: { reference: Reference; endpoint: Endpoint; tokenKey: string; signal?: AbortSignal },
-  ): Promise<void> {
+  ): Promise<Authorization> {
     const { reference, endpoint, tokenKey, signal } = context;
     const registry = endpoint.credentialsHost;
     const challenge = parseChallenges(response.headers.get("www-authenticate") ?? "")[0];
@@ -206,6 +238,7 @@ export class RegistryClient implements Disposable {
     });
     if (this.#tokens.size >= MAX_CACHED_TOKENS) this.#tokens.delete(this.#tokens.keys().next().value!);
     this.#tokens.set(tokenKey, authorization);
+    return authorization;
   }
 
   async #follow(
@@ -219,7 +252,13 @@ export class RegistryClient implements Disposable {
       const location = exchange.response.headers.get("location");
       if (![301, 302, 303, 307, 308].includes(exchange.response.status) || location === null) return exchange;
       using _ = exchange;
-      const next = new URL(location, url);
+      const next = URL.parse(location, url);
+      if (next === null) {
+        throw new RuntimeError(
+          "failed",
+          `Cannot reach registry "${start.host}": it redirects to something that is not a URL`,
+        );
+      }
       if (hops >= MAX_REDIRECTS) {
         throw new RuntimeError(
           "failed",
@@ -301,6 +340,12 @@ class Exchange implements Disposable {
   }
 }
 
+/** Where a blob is looked for: after a mirror all that stands behind it, after the registry itself nowhere else. */
+function fallbacks(first: Endpoint, all: readonly Endpoint[]): Endpoint[] {
+  if (!first.isMirror) return [first];
+  return [first, ...all.slice(all.findIndex((endpoint) => endpoint.baseUrl === first.baseUrl) + 1)];
+}
+
 /** Where a response to a range request starts; a server that ignores the range sends all. */
 function startOf(response: Response, wanted: number, what: string): number {
   if (response.status === 200) return 0;
@@ -316,7 +361,7 @@ function refusal(response: Response, reference: Reference, path: string, hadCred
   const what = `Cannot pull image "${reference.name}"`;
   if (status === 429 || status === 502 || status === 503 || status === 504 || status === 500) {
     const afterMs = parseRetryAfter(response.headers.get("retry-after"), Date.now());
-    return new TransientError(`the registry answers with status ${status}`, { afterMs });
+    return new TransientError(`the registry answers with status ${status}`, { afterMs, isAnswer: true });
   }
   if (status === 401 || status === 403) {
     return new RuntimeError(

@@ -9,14 +9,16 @@ const MAX_DELAY_MS = 15_000;
 /** A registry that asks for more patience than this is told no. */
 const MAX_RETRY_AFTER_MS = 60_000;
 
-/** An error that another attempt may cure; `afterMs` is what the other side asked for. */
+/** An error that another attempt may cure; `afterMs` is what the other side asked for, `isAnswer` that it spoke at all. */
 export class TransientError extends Error {
   override readonly name = "TransientError";
-  constructor(message: string, options: ErrorOptions & { afterMs?: number } = {}) {
+  constructor(message: string, options: ErrorOptions & { afterMs?: number; isAnswer?: boolean } = {}) {
     super(message, options);
     this.afterMs = options.afterMs;
+    this.isAnswer = options.isAnswer ?? false;
   }
   readonly afterMs?: number;
+  readonly isAnswer: boolean;
 }
 
 /** Waits, or throws the signal's reason. */
@@ -54,14 +56,20 @@ export function parseRetryAfter(value: string | null, nowMs: number): number | u
 /** Runs `attempt` until it gives something else than a {@linkcode TransientError}, which ends as `unavailable`. */
 export async function withRetries<T>(
   attempt: () => Promise<T>,
-  options: { what: string; wait: Wait; signal?: AbortSignal },
+  options: {
+    what: string;
+    wait: Wait;
+    signal?: AbortSignal;
+    /** Whether there is no use in trying this again. */
+    isFinal?: (error: TransientError) => boolean;
+  },
 ): Promise<T> {
   for (let failures = 1;; failures++) {
     try {
       return await attempt();
     } catch (error) {
       if (!(error instanceof TransientError)) throw error;
-      if (failures >= MAX_ATTEMPTS) {
+      if (failures >= MAX_ATTEMPTS || options.isFinal?.(error)) {
         throw new RuntimeError("unavailable", `Cannot ${options.what}: ${error.message}`, { cause: error });
       }
       await options.wait(retryDelayMs(failures, Math.random(), error.afterMs), options.signal);

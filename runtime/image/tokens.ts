@@ -81,18 +81,18 @@ async function readToken(
     return refuse(`the credentials were refused (status ${response.status})`, "unauthenticated");
   }
   if (response.status !== 200) return refuse(`status ${response.status}`, "unavailable");
-  let body: Record<string, unknown> = {};
+  let body: Record<string, unknown> | null;
   try {
-    body = JSON.parse(text) as Record<string, unknown>;
+    body = JSON.parse(text) as Record<string, unknown> | null;
   } catch {
     // The body may hold a token; it goes into no message.
     return refuse("the answer is not JSON", "unavailable");
   }
-  const token = body.token ?? body.access_token;
+  const token = body?.token ?? body?.access_token;
   if (typeof token !== "string" || !/^[\x21-\x7e]+$/.test(token)) {
     return refuse("the answer holds no token", "unavailable");
   }
-  const lifetimeMs = typeof body.expires_in === "number" ? body.expires_in * 1000 : DEFAULT_LIFETIME_MS;
+  const lifetimeMs = typeof body?.expires_in === "number" ? body.expires_in * 1000 : DEFAULT_LIFETIME_MS;
   return {
     value: `Bearer ${token}`,
     expiresAtMs: context.nowMs + Math.max(0, lifetimeMs - EXPIRY_MARGIN_MS),

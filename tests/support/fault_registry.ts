@@ -326,6 +326,8 @@ async function readRequest(connection: Deno.Conn): Promise<RegistryRequest | und
   };
   while (!text.includes("\r\n\r\n")) {
     if (!await more()) return undefined;
+    // A TLS handshake, most likely: like other servers of plain HTTP, hang up.
+    if (!/^[A-Z]/.test(text)) return undefined;
   }
   const bodyStart = text.indexOf("\r\n\r\n") + 4;
   const [line, ...fields] = text.slice(0, bodyStart - 4).split("\r\n");
