@@ -133,7 +133,8 @@ export class Keyring {
     } catch {
       return undefined; // Another key's.
     }
-    return body;
+    // A plain view: slicing a Buffer would not copy.
+    return new Uint8Array(body.buffer, body.byteOffset, body.length);
   }
 }
 

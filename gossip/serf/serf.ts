@@ -13,6 +13,7 @@ import { Memberlist } from "../memberlist/memberlist.ts";
 import type { Node } from "../memberlist/node.ts";
 import type { WrapOptions } from "../codec/packet.ts";
 import { Broadcasts } from "./broadcasts.ts";
+import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
 import { CoordinateClient, distanceS } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
@@ -46,6 +47,8 @@ export class SerfCore {
   readonly #keys: KeyManager;
   readonly #rejoin: RejoinBook;
   readonly #broadcasts: Broadcasts;
+  readonly #memberCoalescer: MemberCoalescer | undefined;
+  readonly #userCoalescer: UserEventCoalescer | undefined;
   readonly #reader = new MsgpackReader({ remember: true });
   #events: SerfEvent[] = [];
   #ignoringOld = 0;
@@ -55,7 +58,7 @@ export class SerfCore {
   constructor(options: SerfCoreOptions) {
     this.#options = options;
     this.#config = options.serf;
-    const emit = (event: SerfEvent) => this.#events.push(event);
+    const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
     this.#userEvents = new UserEvents(this.#config.eventBuffer);
     this.#rejoin = new RejoinBook(this.#config.rememberedPeers);
@@ -71,6 +74,16 @@ export class SerfCore {
       },
     });
     this.memberlist = new Memberlist({ ...options, config: options.memberlist, delegate: this.#delegate() });
+    const coalescing = {
+      timers: this.memberlist.timers,
+      nowMs: () => this.memberlist.nowMs,
+      emit: (event: SerfEvent) => void this.#events.push(event),
+    };
+    const { coalesceMembers, coalesceUserEvents } = this.#config;
+    this.#memberCoalescer = coalesceMembers &&
+      new MemberCoalescer({ ...coalescing, window: coalesceMembers });
+    this.#userCoalescer = coalesceUserEvents &&
+      new UserEventCoalescer({ ...coalescing, window: coalesceUserEvents });
     this.#broadcasts = new Broadcasts({
       config: this.#config,
       memberlist: this.memberlist,
@@ -132,6 +145,22 @@ export class SerfCore {
     this.#userEvents.minTime = clocks.event + 1;
     this.queries.log.clock.witness(clocks.query);
     this.queries.log.minTime = clocks.query + 1;
+  }
+
+  #emit(event: SerfEvent): void {
+    switch (event.kind) {
+      case "member-join":
+      case "member-leave":
+      case "member-failed":
+      case "member-update":
+      case "member-reap":
+        if (this.#memberCoalescer) return this.#memberCoalescer.take(event);
+        break;
+      case "user":
+        if (this.#userCoalescer && event.coalesce) return this.#userCoalescer.take(event);
+        break;
+    }
+    this.#events.push(event);
   }
 
   /** Begins. */
@@ -330,7 +359,7 @@ export class SerfCore {
     if (!this.#userEvents.accept(message)) return;
     if (raw !== undefined) this.#broadcasts.userEvent(raw.slice());
     const { ltime, name, coalesce } = message;
-    this.#events.push({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
+    this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
   }
 
   #userMessage(message: Uint8Array): void {
@@ -422,7 +451,7 @@ export class SerfCore {
   }
 
   #nameConflict(node: Node, other: Alive): void {
-    this.#events.push({
+    this.#emit({
       kind: "name-conflict",
       name: node.name,
       other: new Endpoint(other.addr, other.port).toString(),

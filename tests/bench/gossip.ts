@@ -175,7 +175,7 @@ function convergenceMs(options: { seed: number; nodes: number; eager: boolean; l
   const checks = new Checks(world, () => false);
   world.startKnown();
   world.advance(2_000);
-  return spread(world, checks, world.nodes[seed], 0.99) ?? Infinity;
+  return spread(world, checks, world.nodes[seed % nodes], 0.99) ?? Infinity;
 }
 
 function round(value: number, digits = 2): number {
