@@ -12,6 +12,8 @@ import { Suspicion, suspicionMinMs } from "./suspicion.ts";
 export const MAX_NODES = 65_536;
 /** Times that a suspected node may answer without contradicting the suspicion, before it is declared dead. */
 const LAST_CALLS = 3;
+/** A last call tells more than waiting does, so it comes after this share of Lifeguard's time. */
+const LAST_CALL_SHARE = 0.75;
 /** Nodes that ask a suspected one first. */
 const LAST_CALLERS = 64;
 
@@ -192,6 +194,7 @@ export class Membership {
       from,
       nowMs,
       timers,
+      share: config.lastCall ? LAST_CALL_SHARE : 1,
       leadMs,
       expire: () => {
         if (!stands()) return;

@@ -28,6 +28,8 @@ export class Suspicion {
       from: string;
       nowMs: number;
       timers: TimerHeap;
+      /** Share of Lifeguard's time that is given; 1 is all of it. */
+      share: number;
       /** How much before the time is over `expire` is called, for a last call. */
       leadMs: number;
       /** Called once the time is over. */
@@ -37,7 +39,7 @@ export class Suspicion {
     const { config, nodes } = options;
     const wanted = config.suspicionMult - 2;
     this.#wanted = nodes - 2 < wanted ? 0 : wanted;
-    this.#minMs = suspicionMinMs(config, nodes);
+    this.#minMs = options.share * suspicionMinMs(config, nodes);
     this.#maxMs = config.suspicionMaxTimeoutMult * this.#minMs;
     this.#startMs = options.nowMs;
     this.#timers = options.timers;
