@@ -1,9 +1,10 @@
-import http2 from "node:http2";
-import { Duplex } from "node:stream";
 import type { ClientInfo, WorkerContext } from "./context.ts";
-import { Http2Stream, resetStream } from "./http2_stream.ts";
-import { closeQuietly, writeAll } from "./sink.ts";
-import type { Source } from "./source.ts";
+import type { Watched } from "./deadlines.ts";
+import { type Http2Server, openHttp2Server } from "./http2_server.ts";
+import { Http2Stream } from "./http2_stream.ts";
+import { closeQuietly } from "./sink.ts";
+import { Source } from "./source.ts";
+import { tunnel } from "./tunnel.ts";
 
 const PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 const RESET_WINDOW_MS = 10_000;
@@ -17,18 +18,22 @@ export function isHttp2Preface(source: Source): boolean | undefined {
   return count === PREFACE.length ? true : undefined;
 }
 
-/** One HTTP/2 client connection: the frames are node:http2's work, each stream is relayed by {@linkcode Http2Stream}. */
-export class Http2Connection {
+/**
+ * One HTTP/2 client connection. Its bytes go as they are to an HTTP server of Deno's own that serves just this connection
+ * and calls back for each stream, which {@linkcode Http2Stream} relays: Deno.serve takes no connection that has been
+ * accepted already, and node:http2 of Deno 2.9 can take the whole process down.
+ */
+export class Http2Connection implements Watched {
   deadlineMs: number;
   readonly #context: WorkerContext;
   readonly #client: ClientInfo;
   readonly #streams = new Set<Http2Stream>();
-  readonly #done = Promise.withResolvers<void>();
-  #socket?: Duplex;
+  readonly #closing = new AbortController();
+  #server?: Http2Server;
+  #served = false;
   #draining = false;
   #resets = 0;
   #resetsSinceMs = 0;
-  #closed = false;
 
   constructor(
     private readonly conn: Deno.Conn,
@@ -37,7 +42,7 @@ export class Http2Connection {
   ) {
     this.#context = options.context;
     this.#client = options.client;
-    this.deadlineMs = this.#idleDeadline();
+    this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.headTimeoutMs;
   }
 
   get isIdle(): boolean {
@@ -46,75 +51,71 @@ export class Http2Connection {
 
   /** Serves until either side ends the connection. */
   async run(): Promise<void> {
-    const { limits, deadlines } = this.#context;
+    const { deadlines, buffers } = this.#context;
     deadlines.add(this);
-    const server = http2.createServer({
-      maxHeaderListPairs: limits.maxHeaders,
-      maxSessionMemory: 16,
-      settings: {
-        enableConnectProtocol: true,
-        maxConcurrentStreams: limits.maxStreams,
-        maxHeaderListSize: limits.maxHeadBytes,
-        initialWindowSize: 256 * 1024,
-      },
-    });
-    server.on("session", (session) => {
-      session.on("close", () => this.close());
-      session.on("error", () => this.close());
-    });
-    server.on("sessionError", () => this.close());
-    server.on("stream", (stream, headers) => this.#serve(stream, headers));
-    this.#socket = duplex(this.conn, this.source, () => this.close());
-    server.emit("connection", this.#socket);
+    let inner: Source | undefined;
     try {
-      await this.#done.promise;
+      const { signal } = this.#closing;
+      const server = this.#server = await openHttp2Server((request) => this.#serve(request), signal);
+      inner = new Source(server.conn, buffers);
+      if (this.#draining) this.#shutdown(server);
+      await tunnel(
+        { conn: this.conn, source: this.source },
+        { conn: server.conn, source: inner },
+        (_bytes, direction) => {
+          // What a client sends outside of a stream does not keep its connection alive.
+          if (direction === "out" && this.#served && this.isIdle) this.deadlineMs = this.#idleDeadline();
+        },
+      );
     } finally {
       this.close();
+      inner?.release();
+      this.source.release();
+      await this.#server?.close();
     }
   }
 
-  /** Ends the connection after the streams in hand. */
+  /** Ends the connection after the streams in hand; the client is told to open no others. */
   drain(): void {
+    if (this.#draining) return;
     this.#draining = true;
-    if (this.isIdle) this.close();
+    if (this.#server) this.#shutdown(this.#server);
   }
 
-  /**
-   * Closes at once, by taking the session's socket away, a turn later: `destroy()` of a session within one of its own
-   * callbacks frees memory twice (Deno 2.9) and takes the whole process down.
-   */
+  /** Closes at once. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new Deno.errors.Interrupted("the connection has been closed"));
     this.#context.deadlines.remove(this);
     for (const stream of this.#streams) stream.abort();
-    setTimeout(() => {
-      this.#socket?.destroy();
-      closeQuietly(this.conn);
-      this.source.release();
-      this.#done.resolve();
-    });
+    closeQuietly(this.conn);
+    if (this.#server) closeQuietly(this.#server.conn);
   }
 
   onDeadline(): void {
     this.close();
   }
 
-  #serve(stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders): void {
-    if (this.#draining || this.#closed) {
-      stream.on("error", () => {}); // "closed with error code", which we ask for here
-      return resetStream(stream, http2.constants.NGHTTP2_REFUSED_STREAM);
-    }
-    this.deadlineMs = Infinity;
-    const relay = new Http2Stream(stream, { context: this.#context, client: this.#client });
-    this.#streams.add(relay);
-    stream.on("aborted", () => this.#countReset());
-    relay.run(headers).finally(() => {
-      this.#streams.delete(relay);
-      if (!this.isIdle) return;
-      if (this.#draining) this.#socket?.end();
-      this.deadlineMs = this.#idleDeadline();
+  #shutdown(server: Http2Server): void {
+    server.shutdown().catch(reportError);
+    if (this.isIdle) this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.lingerTimeoutMs;
+  }
+
+  #serve(request: Request): Promise<Response> {
+    this.#served = true;
+    const stream = new Http2Stream(request, {
+      context: this.#context,
+      client: this.#client,
+      isCrowded: this.#streams.size >= this.#context.limits.maxStreams,
+      onEnd: ({ isReset }) => {
+        this.#streams.delete(stream);
+        if (this.isIdle) this.deadlineMs = this.#idleDeadline();
+        if (isReset) this.#countReset();
+      },
     });
+    this.#streams.add(stream);
+    this.deadlineMs = Infinity;
+    return stream.respond();
   }
 
   /** Streams opened only to be reset cost more than they should (CVE-2023-44487). */
@@ -128,34 +129,7 @@ export class Http2Connection {
   }
 
   #idleDeadline(): number {
-    return this.#context.deadlines.nowMs + this.#context.limits.keepAliveTimeoutMs;
+    const { deadlines, limits } = this.#context;
+    return deadlines.nowMs + (this.#draining ? limits.lingerTimeoutMs : limits.keepAliveTimeoutMs);
   }
-}
-
-/** What node:http2 asks of a socket, on a Deno connection of which some bytes have been read already. */
-function duplex(conn: Deno.Conn, source: Source, onClose: () => void): Duplex {
-  const stream: Duplex = new Duplex({
-    read() {
-      const read = source.buffered > 0 ? Promise.resolve(source.buffered) : source.fill();
-      read.then(() => {
-        // A copy: the session keeps what it is given, the buffer is read into again.
-        const bytes = source.buffer.slice(source.start, source.end);
-        source.start = source.end;
-        stream.push(bytes.length === 0 ? null : bytes);
-      }).catch((error) => stream.destroy(error));
-    },
-    write(chunk: Uint8Array, _encoding, done) {
-      writeAll(conn, chunk).then(() => done(), done);
-    },
-    final(done) {
-      conn.closeWrite().then(() => done(), () => done());
-    },
-    destroy(error, done) {
-      closeQuietly(conn);
-      onClose();
-      done(error);
-    },
-  });
-  stream.on("error", () => onClose());
-  return stream;
 }
