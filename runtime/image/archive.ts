@@ -46,7 +46,12 @@ export async function* readArchive(
       }
       const path = normalise(name, "");
       if (type === "file" || type === "contiguous-file") {
-        yield { kind: "file", path, size, data: entry as unknown as AsyncIterable<Uint8Array> };
+        yield {
+          kind: "file",
+          path,
+          size,
+          data: entryData(entry as unknown as AsyncIterable<Uint8Array>, signal),
+        };
       } else if (type === "symlink" || type === "link") {
         const base = type === "symlink" ? path.split("/").slice(0, -1).join("/") : "";
         yield { kind: "link", path, target: normalise(linkname ?? "", base) };
@@ -54,13 +59,7 @@ export async function* readArchive(
       entry.resume();
     }
   } catch (error) {
-    if (signal?.aborted) {
-      throw new RuntimeError("canceled", "Cannot load the image archive: canceled", { cause: error });
-    }
-    if (error instanceof RuntimeError) throw error;
-    throw new RuntimeError("invalid", `Cannot load the image archive: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw archiveError(error, signal);
   } finally {
     tar.destroy();
     bytes.destroy();
@@ -69,6 +68,28 @@ export async function* readArchive(
   if (entries === 0) {
     throw new RuntimeError("invalid", "Cannot load the image archive: it is empty or not a tar");
   }
+}
+
+/** The data of one entry, whose failures are told like those between entries. */
+async function* entryData(
+  data: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncIterable<Uint8Array> {
+  try {
+    yield* data;
+  } catch (error) {
+    throw archiveError(error, signal);
+  }
+}
+
+function archiveError(error: unknown, signal: AbortSignal | undefined): RuntimeError {
+  if (signal?.aborted) {
+    return new RuntimeError("canceled", "Cannot load the image archive: canceled", { cause: error });
+  }
+  if (error instanceof RuntimeError) return error;
+  return new RuntimeError("invalid", `Cannot load the image archive: ${(error as Error).message}`, {
+    cause: error,
+  });
 }
 
 /** A path of an archive without ".", ".." and doubled slashes, relative to `base`. */

@@ -58,19 +58,28 @@ Deno.test("one of two may leave; the last one's leaving aborts the work and wait
   assert.equal(work.signal!.aborted, true);
 });
 
-Deno.test("who comes while the work is being aborted starts it afresh", async () => {
+Deno.test("who comes while the work is being aborted waits for its end and starts it afresh", async () => {
   const flights = new Flights<string, number>();
-  const work = new Work();
+  const aborted = Promise.withResolvers<void>();
+  const cleanedUp = Promise.withResolvers<void>();
+  let starts = 0;
+  const work = async ({ signal }: { signal: AbortSignal }) => {
+    if (++starts > 1) return "second";
+    signal.addEventListener("abort", () => aborted.resolve(), { once: true });
+    await aborted.promise;
+    await cleanedUp.promise;
+    throw new Error("aborted");
+  };
   const controller = new AbortController();
-  const one = flights.join("key", work.run, { signal: controller.signal });
+  const one = flights.join("key", work, { signal: controller.signal });
   controller.abort();
-  const two = flights.join("key", work.run, {});
-  const three = flights.join("key", work.run, {});
+  await aborted.promise;
+  const others = [flights.join("key", work, {}), flights.join("key", work, {})];
+  assert.equal(starts, 1);
+  cleanedUp.resolve();
   await assert.rejects(one, isCanceled);
-  while (work.starts < 2) await Promise.resolve();
-  work.finish("second");
-  assert.deepEqual(await Promise.all([two, three]), ["second", "second"]);
-  assert.equal(work.starts, 2);
+  assert.deepEqual(await Promise.all(others), ["second", "second"]);
+  assert.equal(starts, 2);
 });
 
 Deno.test("a failure is everybody's, and forgotten", async () => {

@@ -2,6 +2,7 @@ import type { ContainerdClient } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
 
 /** Marks the leases of pulls and loads, so that those of an agent that was killed are found. */
+// Its value is not empty: containerd drops labels without one.
 const LEASE_LABEL = "hypercore.engine/image";
 /** After this time containerd ends a lease that nobody did, in milliseconds. */
 const LEASE_LIFETIME_MS = 24 * 60 * 60 * 1000;
@@ -17,7 +18,7 @@ export async function withLease<T>(
 ): Promise<T> {
   const id = `hypercore-image-${crypto.randomUUID()}`;
   const expiry = new Date(Date.now() + LEASE_LIFETIME_MS).toISOString();
-  await client.leases.create({ id, labels: { [LEASE_LABEL]: "", "containerd.io/gc.expire": expiry } }, {
+  await client.leases.create({ id, labels: { [LEASE_LABEL]: "1", "containerd.io/gc.expire": expiry } }, {
     signal,
   });
   let failed = true;

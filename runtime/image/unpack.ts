@@ -45,6 +45,15 @@ export async function hasSnapshot(context: UnpackContext, chainId: string): Prom
   }
 }
 
+/** Docker's layer types by their OCI names: containerd knows no decompressor for Docker's zstd. */
+function ociLayerType(mediaType: string): string {
+  return mediaType.replace(
+    /^application\/vnd\.docker\.image\.rootfs\.diff\.tar(?:\.(gzip|zstd))?$/,
+    (_, compression?: string) =>
+      `application/vnd.oci.image.layer.v1.tar${compression === undefined ? "" : `+${compression}`}`,
+  );
+}
+
 async function unpackAlone(context: UnpackContext, layer: LayerToUnpack): Promise<boolean> {
   const { client, snapshotter, leaseId, signal } = context;
   if (await hasSnapshot(context, layer.chainId)) return false;
@@ -56,7 +65,7 @@ async function unpackAlone(context: UnpackContext, layer: LayerToUnpack): Promis
   try {
     const { applied } = await client.diff.apply({
       diff: {
-        mediaType: layer.descriptor.mediaType,
+        mediaType: ociLayerType(layer.descriptor.mediaType),
         digest: layer.descriptor.digest,
         size: BigInt(layer.descriptor.size),
       },
