@@ -25,6 +25,11 @@ import { Queries, type QueryOptions, SerfError } from "./queries.ts";
 import { RejoinBook } from "./rejoin.ts";
 import { UserEvents } from "./user_events.ts";
 
+/** Addresses of joins that are tried again. */
+const MAX_SEEDS = 64;
+/** Longest pause between two tries of those, in reconnect intervals. */
+const MAX_SEED_PAUSE = 16;
+
 /** What a {@linkcode SerfCore} is made of. */
 export interface SerfCoreOptions extends WrapOptions {
   serf: SerfConfig;
@@ -46,6 +51,10 @@ export class SerfCore {
   readonly #userEvents: UserEvents;
   readonly #keys: KeyManager;
   readonly #rejoin: RejoinBook;
+  /** Whom this node was told to join. */
+  readonly #seeds: RejoinBook;
+  #seedPause = 1;
+  #seedWait = 1;
   readonly #broadcasts: Broadcasts;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
@@ -62,6 +71,7 @@ export class SerfCore {
     this.coordinates = new CoordinateClient(options.random);
     this.#userEvents = new UserEvents(this.#config.eventBuffer);
     this.#rejoin = new RejoinBook(this.#config.rememberedPeers);
+    this.#seeds = new RejoinBook(MAX_SEEDS);
     this.#keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
     const { name } = options.memberlist;
     this.members = new Members({
@@ -127,7 +137,7 @@ export class SerfCore {
       openQueries: this.queries.open,
       unansweredQueries: this.queries.unanswered,
       coordinates: this.coordinates.size,
-      rememberedPeers: this.#rejoin.size,
+      rememberedPeers: this.#rejoin.size + this.#seeds.size,
     };
   }
 
@@ -185,7 +195,7 @@ export class SerfCore {
   /** Joins through one address. `ignoreOld`: whether user events from before are not delivered. */
   join(nowMs: number, to: Endpoint, options: { ignoreOld: boolean }, done: JoinDone): void {
     this.memberlist.tick(nowMs);
-    this.#rejoin.remember(to);
+    this.#seeds.remember(to);
     if (options.ignoreOld) this.#ignoringOld++;
     this.memberlist.pushPull(to, { join: true }, (error) => {
       if (options.ignoreOld) this.#ignoringOld--;
@@ -325,34 +335,40 @@ export class SerfCore {
   }
 
   /**
-   * Tries one failed member, or one address where the cluster once was: seldom where few are gone, always where most
-   * are. Thus the halves of a partition find each other again, however long it lasted.
+   * Tries one failed member, or one that was forgotten: seldom where few are gone, always where most are. Thus the
+   * halves of a partition find each other again, however long it lasted. And whom this node was told to join but does
+   * not see, less and less often.
    */
   #reconnect(): void {
     if (this.#state !== "alive") return;
     const { random } = this.#options;
     const { failed, aliveCount } = this.members;
-    const target = this.#reconnectTarget();
-    if (target === undefined) return;
-    const gone = Math.max(failed.size, 1);
-    if (random.float() > gone / Math.max(1, aliveCount)) return;
-    this.memberlist.pushPull(target, { join: true }, (error) => {
-      if (error === undefined) this.#announce();
-    });
-  }
-
-  #reconnectTarget(): Endpoint | undefined {
-    const { random } = this.#options;
-    const failed = [...this.members.failed];
     const here = new Set<string>();
     for (const member of this.members.values()) {
       if (member.status === MemberStatus.alive) here.add(member.node.endpoint.toString());
     }
-    const remembered = this.#rejoin.pick(random, (endpoint) => !here.has(endpoint.toString()));
-    if (failed.length > 0 && (remembered === undefined || random.float() < 0.8)) {
-      return failed[random.int(failed.length)].node.endpoint;
+    const isAway = (endpoint: Endpoint) => !here.has(endpoint.toString());
+    if (random.float() <= Math.max(failed.size, 1) / Math.max(1, aliveCount)) {
+      const gone = [...failed];
+      const forgotten = this.#rejoin.pick(random, isAway);
+      const target = gone.length > 0 && (forgotten === undefined || random.float() < 0.8)
+        ? gone[random.int(gone.length)].node.endpoint
+        : forgotten;
+      if (target !== undefined) this.#contact(target, () => {});
     }
-    return remembered;
+    const seed = this.#seeds.pick(random, isAway);
+    if (seed === undefined || (aliveCount > 1 && --this.#seedWait > 0)) return;
+    this.#seedPause = Math.min(MAX_SEED_PAUSE, this.#seedPause * 2);
+    this.#seedWait = this.#seedPause;
+    this.#contact(seed, () => this.#seedPause = this.#seedWait = 1);
+  }
+
+  #contact(to: Endpoint, reached: () => void): void {
+    this.memberlist.pushPull(to, { join: true }, (error) => {
+      if (error !== undefined) return;
+      this.#announce();
+      reached();
+    });
   }
 
   #takeUserEvent(message: codec.UserEventMessage, raw: Uint8Array | undefined): void {
