@@ -124,13 +124,20 @@ Deno.test("an archive with an index gives this machine's image; one with several
 
 Deno.test("loading what is there already changes nothing", async () => {
   await using bench = await ImageBench.create();
-  const tar = ociLayoutTar([{ image: fresh(), name: NAME }]);
+  const image = fresh();
+  const tar = ociLayoutTar([{ image, name: NAME }]);
+  // The archive's own files, such as index.json, are garbage that containerd collects in its own time.
+  const holdings = async () => {
+    const { blobs, ...others } = await bench.holdings();
+    const own = blobsOf(image).map(({ digest }) => digest);
+    return { ...others, blobs: blobs.filter((digest) => own.includes(digest)) };
+  };
   await bench.store.load(pieces(tar));
-  const before = await bench.holdings();
+  const before = await holdings();
+  assert.equal(before.blobs.length, 4);
   await bench.store.load(pieces(tar));
   await Promise.all([1, 2].map(() => bench.store.load(pieces(tar))));
-  const after = await bench.holdings();
-  assert.deepEqual(after, before);
+  assert.deepEqual(await holdings(), before);
 });
 
 Deno.test("a bad archive is refused and leaves nothing", async (t) => {
