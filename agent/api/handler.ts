@@ -9,6 +9,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Log } from "../../runtime/log.ts";
 import { type GuardPolicy, judge } from "../security/guard.ts";
+import { encodeGrpcMessage } from "./grpc_message.ts";
 import { toConnectError } from "./errors.ts";
 import { parseStrictJson } from "./strict_json.ts";
 
@@ -19,6 +20,7 @@ export const MAX_DEADLINE_MS = 24 * 3_600_000;
 
 type Request = IncomingMessage | Http2ServerRequest;
 type Response = ServerResponse | Http2ServerResponse;
+type UniversalResponse = Parameters<typeof universalResponseToNodeResponse>[0];
 type UniversalHandler = ReturnType<typeof createConnectRouter>["handlers"][number];
 
 /** What {@linkcode apiHandler} is given. */
@@ -106,7 +108,28 @@ async function answer(
     });
   }
   const universal = universalRequestFromNodeRequest(request, response, body as never, undefined);
-  await universalResponseToNodeResponse(await handler(universal), response);
+  await universalResponseToNodeResponse(respelled(await handler(universal)), response);
+}
+
+/** The answer with its gRPC error text encoded as {@linkcode encodeGrpcMessage} has it; the library encodes too much. */
+function respelled(answer: UniversalResponse): UniversalResponse {
+  const { trailer, body } = answer;
+  if (trailer === undefined) return answer;
+  const respell = () => {
+    const message = trailer.get("grpc-message");
+    if (message !== null) trailer.set("grpc-message", encodeGrpcMessage(decodeURIComponent(message)));
+  };
+  if (body === undefined || body instanceof Uint8Array) {
+    respell();
+    return answer;
+  }
+  // The trailer is known at the end of the body.
+  return { ...answer, body: followedBy(body, respell) };
+}
+
+async function* followedBy<T>(body: AsyncIterable<T>, then: () => void): AsyncGenerator<T> {
+  yield* body;
+  then();
 }
 
 class TooLarge extends Error {}
@@ -141,11 +164,11 @@ function refuse(
   const type = request.headers["content-type"] ?? "";
   const answer = response as ServerResponse;
   if (/^application\/grpc/.test(type)) {
-    answer.writeHead(200, {
-      "content-type": type,
-      "grpc-status": String(error.code),
-      "grpc-message": encodeURIComponent(error.message),
-    });
+    const status = { "grpc-status": String(error.code), "grpc-message": encodeGrpcMessage(error.message) };
+    // Stock clients take a status in the head only when the head ends the stream, which cannot be had here.
+    const isTrailed = !/^application\/grpc-web/.test(type);
+    answer.writeHead(200, { "content-type": type, ...!isTrailed && status });
+    if (isTrailed) answer.addTrailers(status);
     answer.end();
     return;
   }
