@@ -18,17 +18,12 @@ import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
 import { CoordinateClient, distanceS } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
 import { KeyManager } from "./key_queries.ts";
-import { type MemberInfo, MemberStatus } from "./member.ts";
+import type { MemberInfo } from "./member.ts";
 import { Members } from "./members.ts";
 import type { QueryHandler } from "./open_queries.ts";
 import { Queries, type QueryOptions, SerfError } from "./queries.ts";
-import { RejoinBook } from "./rejoin.ts";
+import { Reconnector } from "./reconnector.ts";
 import { UserEvents } from "./user_events.ts";
-
-/** Addresses of joins that are tried again. */
-const MAX_SEEDS = 64;
-/** Longest pause between two tries of those, in reconnect intervals. */
-const MAX_SEED_PAUSE = 16;
 
 /** What a {@linkcode SerfCore} is made of. */
 export interface SerfCoreOptions extends WrapOptions {
@@ -50,11 +45,7 @@ export class SerfCore {
   readonly #options: SerfCoreOptions;
   readonly #userEvents: UserEvents;
   readonly #keys: KeyManager;
-  readonly #rejoin: RejoinBook;
-  /** Whom this node was told to join. */
-  readonly #seeds: RejoinBook;
-  #seedPause = 1;
-  #seedWait = 1;
+  readonly #reconnector: Reconnector;
   readonly #broadcasts: Broadcasts;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
@@ -70,8 +61,6 @@ export class SerfCore {
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
     this.#userEvents = new UserEvents(this.#config.eventBuffer);
-    this.#rejoin = new RejoinBook(this.#config.rememberedPeers);
-    this.#seeds = new RejoinBook(MAX_SEEDS);
     this.#keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
     const { name } = options.memberlist;
     this.members = new Members({
@@ -84,6 +73,12 @@ export class SerfCore {
       },
     });
     this.memberlist = new Memberlist({ ...options, config: options.memberlist, delegate: this.#delegate() });
+    this.#reconnector = new Reconnector({
+      remembered: this.#config.rememberedPeers,
+      members: this.members,
+      random: options.random,
+      contact: (to, reached) => this.#contact(to, reached),
+    });
     const coalescing = {
       timers: this.memberlist.timers,
       nowMs: () => this.memberlist.nowMs,
@@ -137,7 +132,7 @@ export class SerfCore {
       openQueries: this.queries.open,
       unansweredQueries: this.queries.unanswered,
       coordinates: this.coordinates.size,
-      rememberedPeers: this.#rejoin.size + this.#seeds.size,
+      rememberedPeers: this.#reconnector.remembered,
     };
   }
 
@@ -177,7 +172,7 @@ export class SerfCore {
   start(nowMs: number): void {
     this.memberlist.start(nowMs);
     this.#repeat(this.#config.reapIntervalMs, () => this.#reap());
-    this.#repeat(this.#config.reconnectIntervalMs, () => this.#reconnect());
+    this.#repeat(this.#config.reconnectIntervalMs, () => this.#reconnector.tryOne());
     this.#repeat(this.#config.queueCheckIntervalMs, () => this.#broadcasts.prune());
   }
 
@@ -195,7 +190,7 @@ export class SerfCore {
   /** Joins through one address. `ignoreOld`: whether user events from before are not delivered. */
   join(nowMs: number, to: Endpoint, options: { ignoreOld: boolean }, done: JoinDone): void {
     this.memberlist.tick(nowMs);
-    this.#seeds.remember(to);
+    this.#reconnector.addSeed(to);
     if (options.ignoreOld) this.#ignoringOld++;
     this.memberlist.pushPull(to, { join: true }, (error) => {
       if (options.ignoreOld) this.#ignoringOld--;
@@ -330,40 +325,12 @@ export class SerfCore {
       reconnectTimeoutMs: this.#config.reconnectTimeoutMs,
       tombstoneTimeoutMs: this.#config.tombstoneTimeoutMs,
       intentTimeoutMs: this.#config.recentIntentTimeoutMs,
-      forgotten: (member) => this.#rejoin.remember(member.node.endpoint),
+      forgotten: (member) => this.#reconnector.remember(member),
     });
   }
 
-  /**
-   * Tries one failed member, or one that was forgotten: seldom where few are gone, always where most are. Thus the
-   * halves of a partition find each other again, however long it lasted. And whom this node was told to join but does
-   * not see, less and less often.
-   */
-  #reconnect(): void {
-    if (this.#state !== "alive") return;
-    const { random } = this.#options;
-    const { failed, aliveCount } = this.members;
-    const here = new Set<string>();
-    for (const member of this.members.values()) {
-      if (member.status === MemberStatus.alive) here.add(member.node.endpoint.toString());
-    }
-    const isAway = (endpoint: Endpoint) => !here.has(endpoint.toString());
-    if (random.float() <= Math.max(failed.size, 1) / Math.max(1, aliveCount)) {
-      const gone = [...failed];
-      const forgotten = this.#rejoin.pick(random, isAway);
-      const target = gone.length > 0 && (forgotten === undefined || random.float() < 0.8)
-        ? gone[random.int(gone.length)].node.endpoint
-        : forgotten;
-      if (target !== undefined) this.#contact(target, () => {});
-    }
-    const seed = this.#seeds.pick(random, isAway);
-    if (seed === undefined || (aliveCount > 1 && --this.#seedWait > 0)) return;
-    this.#seedPause = Math.min(MAX_SEED_PAUSE, this.#seedPause * 2);
-    this.#seedWait = this.#seedPause;
-    this.#contact(seed, () => this.#seedPause = this.#seedWait = 1);
-  }
-
   #contact(to: Endpoint, reached: () => void): void {
+    if (this.#state !== "alive") return;
     this.memberlist.pushPull(to, { join: true }, (error) => {
       if (error !== undefined) return;
       this.#announce();

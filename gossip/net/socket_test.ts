@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { createSerf, type Serf } from "../mod.ts";
+import { SocketTransport } from "./socket_transport.ts";
+
+const LOOPBACK = { host: "127.0.0.1", port: 0 };
+
+function eventually(serf: Serf, holds: () => boolean): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("it did not happen within 10 s")), 10_000);
+    const check = () => {
+      if (!holds()) return;
+      clearTimeout(timer);
+      stop();
+      resolve();
+    };
+    const stop = serf.listen(() => queueMicrotask(check));
+    check();
+  });
+}
+
+Deno.test("a socket transport binds UDP and TCP on one free port, and says what it cannot bind", async () => {
+  await using transport = SocketTransport.bind(LOOPBACK);
+  assert.ok(transport.local.port > 0);
+  const { port } = transport.local;
+  assert.throws(
+    () => SocketTransport.bind({ host: "127.0.0.1", port }),
+    /Cannot listen for gossip on "127.0.0.1:/,
+  );
+});
+
+Deno.test("members on real sockets join, also encrypted and with an advertised port of their own", async () => {
+  const keys = [crypto.getRandomValues(new Uint8Array(32))];
+  await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "lan", keys });
+  await using b = await createSerf({
+    name: "b",
+    bind: { host: "0.0.0.0", port: 0 },
+    advertise: { host: "127.0.0.1" },
+    keys,
+  });
+  assert.equal(await b.join([`127.0.0.1:${a.local.port}`]), 1);
+  await eventually(a, () => a.member("b")?.status === "alive");
+  assert.deepEqual([a.member("b")?.host, a.member("b")?.port], ["127.0.0.1", b.local.port]);
+});
+
+Deno.test("IPv4 and IPv6 members find each other through a dual-stack socket", async () => {
+  await using a = await createSerf({
+    name: "a",
+    bind: { host: "::", port: 0 },
+    advertise: { host: "127.0.0.1" },
+    profile: "lan",
+  });
+  await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "lan" });
+  await b.join([`127.0.0.1:${a.local.port}`]);
+  const { acks } = await a.query("_serf_ping", { requestAck: true, timeoutMs: 1_000 });
+  assert.deepEqual(acks.sort(), ["a", "b"]);
+});
+
+Deno.test("garbage on the stream port is answered with an error, and the node lives on", async () => {
+  await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "lan" });
+  const conn = await Deno.connect({ hostname: "127.0.0.1", port: a.local.port });
+  await conn.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  const answer = new Uint8Array(1024);
+  const length = await conn.read(answer);
+  conn.close();
+  assert.ok(length !== null && length > 0 && (answer[0] === 9 || answer[0] === 13));
+  assert.equal(a.members().length, 1);
+});
+
+Deno.test("a join that nobody answers says why, for each address", async () => {
+  await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "local" });
+  const free = SocketTransport.bind(LOOPBACK);
+  const address = `127.0.0.1:${free.local.port}`;
+  await free[Symbol.asyncDispose]();
+  await assert.rejects(
+    () => a.join([address]),
+    new RegExp(`Cannot join "${address}": ${address}: .*refused`, "i"),
+  );
+});
