@@ -8,7 +8,7 @@ readonly NPM_TIMEOUT_SECONDS=600
 readonly APT_LOCK_TIMEOUT_SECONDS=300
 
 run_packages="containerd runc containernetworking-plugins iptables nftables iproute2 busybox-static umoci ca-certificates curl"
-test_packages="$run_packages crun runsc docker-registry skopeo jq conntrack strace openssl serf procps util-linux"
+test_packages="$run_packages crun runsc docker-registry apache2-utils skopeo jq conntrack strace openssl serf procps util-linux"
 bench_packages="$run_packages nginx-light haproxy caddy wrk"
 
 packages="" need_deno=no need_proto=no
