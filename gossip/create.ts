@@ -2,7 +2,7 @@ import { Keyring } from "./codec/keyring.ts";
 import { LIMITS } from "./codec/limits.ts";
 import { encodeTags } from "./codec/tags.ts";
 import { Endpoint } from "./endpoint.ts";
-import { silentLog } from "./log.ts";
+import { type Log, silentLog } from "./log.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
 import { readKeyring, writeKeyring } from "./net/keyring_file.ts";
 import { privateAddress } from "./net/resolve.ts";
@@ -10,12 +10,12 @@ import { SnapshotFile } from "./net/snapshot_file.ts";
 import { SocketTransport } from "./net/socket_transport.ts";
 import { systemClock } from "./net/transport.ts";
 import type { SerfOptions } from "./options.ts";
-import { systemRandom } from "./random.ts";
+import { type Random, systemRandom } from "./random.ts";
 import { DEFAULT_SERF_CONFIG } from "./serf/config.ts";
 import { SerfCore } from "./serf/serf.ts";
 import { Serf } from "./serf.ts";
 
-/** How long each remembered member is given to answer after a restart. */
+/** Remembered members that are tried after a restart. */
 const REJOIN_TRIES = 32;
 
 /**
@@ -59,14 +59,22 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
   const serf = new Serf({ core, transport, clock, log, metrics: options.metrics, snapshot: file, saveKeys });
   stack.move();
   serf.start();
-  if (snapshot) rejoin(serf, snapshot.replay.alive, log);
+  if (snapshot) rejoin(serf, snapshot.replay.alive, { log, random });
   return serf;
 }
 
 /** Tries the members of an earlier life, in random order, until one answers. In the background: none may be up yet. */
-function rejoin(serf: Serf, alive: ReadonlyMap<string, string>, log: Required<SerfOptions>["log"]): void {
+function rejoin(
+  serf: Serf,
+  alive: ReadonlyMap<string, string>,
+  options: { log: Log; random: Random },
+): void {
+  const { log, random } = options;
   const addresses = [...alive].filter(([name]) => name !== serf.name).map(([, address]) => address);
-  const tries = addresses.sort(() => 0.5 - Math.random()).slice(0, REJOIN_TRIES);
+  const tries = addresses.map((address) => ({ address, order: random.float() })).sort((a, b) =>
+    a.order - b.order
+  )
+    .slice(0, REJOIN_TRIES).map(({ address }) => address);
   const attempt = async () => {
     for (const address of tries) {
       try {

@@ -65,6 +65,7 @@ export class Driver implements AsyncDisposable {
     for (const answer of this.#answers.values()) answer(undefined);
     await this.#transport[Symbol.asyncDispose]();
     await Promise.all(this.#tasks);
+    this.#core.queries.closeAll();
   }
 
   #packet(from: Endpoint, packet: Uint8Array): void {
@@ -129,11 +130,11 @@ export class Driver implements AsyncDisposable {
     const reader = effect.reply ? memberlist.streamCodec.reader({ accepted: false }) : undefined;
     try {
       const message = await exchange(this.#transport, effect.to, { request: effect.request, reader, signal });
-      if (this.#stop.signal.aborted) return;
       this.run((nowMs) => memberlist.dialed(nowMs, effect.id, { message }));
     } catch (cause) {
-      if (this.#stop.signal.aborted) return;
-      const error = timeout.aborted
+      const error = this.#stop.signal.aborted
+        ? "this node is stopping"
+        : timeout.aborted
         ? `no answer within ${effect.timeoutMs} ms`
         : cause instanceof Error
         ? cause.message

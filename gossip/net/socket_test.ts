@@ -76,3 +76,17 @@ Deno.test("a join that nobody answers says why, for each address", async () => {
     new RegExp(`Cannot join "${address}": ${address}: .*refused`, "i"),
   );
 });
+
+Deno.test("stopping a node ends what it waits for: joins with an error, queries with what came", async () => {
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = silent.addr as Deno.NetAddr;
+  const a = await createSerf({ name: "a", bind: LOOPBACK, profile: "lan" });
+  const join = a.join([`127.0.0.1:${port}`]);
+  const query = a.query("ask", { requestAck: true, timeoutMs: 60_000 });
+  const refused = assert.rejects(() => join, /this node is stopping/);
+  const peer = await silent.accept();
+  await a[Symbol.asyncDispose]();
+  peer.close();
+  await refused;
+  assert.deepEqual((await query).acks, ["a"]);
+});

@@ -70,6 +70,10 @@ export class OpenQueries {
     open.handler.onDone();
   }
 
+  closeAll(): void {
+    for (const ltime of [...this.#open.keys()]) this.close(ltime);
+  }
+
   /** Takes an ack or an answer; one each of everybody counts. */
   respond(response: QueryResponseMessage): void {
     const open = this.#open.get(response.ltime);

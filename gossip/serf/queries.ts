@@ -128,6 +128,11 @@ export class Queries {
     this.#open.close(ltime);
   }
 
+  /** Ends all queries of this node. */
+  closeAll(): void {
+    this.#open.closeAll();
+  }
+
   /** Whom a filter names gets the query at once, however large the cluster. */
   #sendToNamed(filters: readonly QueryFilter[], encoded: Uint8Array): void {
     const { memberlist, members } = this.#options;
