@@ -55,8 +55,8 @@ export class Http2Connection implements Watched {
     deadlines.add(this);
     let inner: Source | undefined;
     try {
-      const { signal } = this.#closing;
-      const server = this.#server = await openHttp2Server((request) => this.#serve(request), signal);
+      const server = await this.#open();
+      if (!server) return;
       inner = new Source(server.conn, buffers);
       if (this.#draining) this.#shutdown(server);
       await tunnel(
@@ -96,6 +96,18 @@ export class Http2Connection implements Watched {
     this.close();
   }
 
+  async #open(): Promise<Http2Server | undefined> {
+    const { signal } = this.#closing;
+    try {
+      return this.#server = await openHttp2Server((request) => this.#serve(request), signal);
+    } catch (error) {
+      if (!signal.aborted) {
+        console.error(`proxy: Cannot serve HTTP/2 to "${this.#client.address}": ${describe(error)}`);
+      }
+      return undefined;
+    }
+  }
+
   #shutdown(server: Http2Server): void {
     server.shutdown().catch(reportError);
     if (this.isIdle) this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.lingerTimeoutMs;
@@ -132,4 +144,8 @@ export class Http2Connection implements Watched {
     const { deadlines, limits } = this.#context;
     return deadlines.nowMs + (this.#draining ? limits.lingerTimeoutMs : limits.keepAliveTimeoutMs);
   }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,208 +1,189 @@
-import http2 from "node:http2";
-import { once } from "node:events";
-import { parseAuthority } from "./authority.ts";
 import { moveContent } from "./content.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
 import { errorPage } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { latin1, putText, TARGET, TOKEN } from "./http1/bytes.ts";
-import { Field, ResponseHead } from "./http1/head.ts";
-import { forwardingFields } from "./http1/rewrite.ts";
+import { ResponseHead } from "./http1/head.ts";
+import { RequestBody, ResponseBody } from "./http2_body.ts";
+import { responseHeaders, routeRequest } from "./http2_head.ts";
 import { HttpError } from "./http_error.ts";
-import type { Upstream } from "./mod.ts";
 import { ChunkingSink, type ContentSink } from "./sink.ts";
 
-/** Fields that HTTP/2 does not have or that only the proxy sets (RFC 9113 §8.2.2). */
-const DROPPED = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "transfer-encoding",
-  "upgrade",
-  "te",
-  "host",
-  "http2-settings",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "forwarded",
-  "x-real-ip",
-  "expect",
-]);
+/** How long a request without Content-Length may take to show that it has no body; later it is sent as one in chunks. */
+const EMPTY_BODY_WAIT_MS = 2;
+/** Responses with content that a Response object cannot carry. */
+const RESET_CONTENT = 205;
 
-/** One HTTP/2 request, relayed to its upstream as HTTP/1.1. */
+export interface Http2StreamOptions {
+  context: WorkerContext;
+  client: ClientInfo;
+  /** The connection has as many streams as it may. */
+  isCrowded: boolean;
+  /** Called once, when response and request are over. */
+  onEnd(outcome: { isReset: boolean }): void;
+}
+
+/**
+ * One HTTP/2 request, relayed to its upstream as HTTP/1.1. Trailers and interim responses pass neither way: Request and
+ * Response have no place for them. gRPC, which is nothing without trailers, is therefore refused with 501.
+ */
 export class Http2Stream implements Watched {
   deadlineMs = Infinity;
   readonly #context: WorkerContext;
-  readonly #client: ClientInfo;
   readonly #response = new ResponseHead();
+  readonly #startedMs: number;
   #exchange?: Exchange;
+  #requestBody?: RequestBody;
+  #responseBody?: ResponseBody;
+  /** Of the response that has been handed over; 0 before. */
   #status = 0;
-  #requestTrailers: [string, string][] = [];
+  #isReset = false;
+  #aborted = false;
+  #ended = false;
+  #lingering?: PromiseWithResolvers<void>;
 
-  constructor(
-    private readonly stream: http2.ServerHttp2Stream,
-    options: { context: WorkerContext; client: ClientInfo },
-  ) {
+  constructor(private readonly request: Request, private readonly options: Http2StreamOptions) {
     this.#context = options.context;
-    this.#client = options.client;
+    this.#startedMs = this.#context.now();
   }
 
-  /** Serves the stream. Never rejects. */
-  async run(headers: http2.IncomingHttpHeaders): Promise<void> {
-    const { counters, deadlines, now } = this.#context;
-    const startedMs = now();
-    const { stream } = this;
-    stream.on("error", () => this.abort());
-    stream.on("close", () => this.abort());
-    stream.on("aborted", () => this.abort());
-    stream.on("trailers", (trailers: http2.IncomingHttpHeaders) => {
-      this.#requestTrailers = fieldLines(trailers).filter(([name]) => !DROPPED.has(name));
-    });
-    deadlines.add(this);
+  /** Resolves with the response as soon as its head is known. Never rejects. */
+  async respond(): Promise<Response> {
+    this.#context.deadlines.add(this);
+    this.request.signal.addEventListener("abort", this.#onReset);
     try {
-      await this.#relay(headers);
+      return await this.#relay();
     } catch (error) {
       this.#exchange?.abort();
-      if (error instanceof HttpError && this.#status === 0 && !stream.destroyed) this.#answer(error, headers);
-      else resetStream(stream, http2.constants.NGHTTP2_INTERNAL_ERROR);
-    } finally {
-      deadlines.remove(this);
-      if (this.#status !== 0) counters.observe(this.#status, now() - startedMs);
+      if (error instanceof HttpError) return this.#answer(error);
+      if (!this.#aborted && !this.#requestBody?.ended) reportError(error);
+      this.#end();
+      return new Response(null, { status: 500 }); // nobody is left to read it
     }
   }
 
-  /** Ends the request upstream; the stream is gone or going. */
+  /** Ends the request upstream; the client is gone. */
   abort(): void {
+    this.#aborted = true;
     this.#exchange?.abort();
+    this.#responseBody?.abandon();
+    this.#lingering?.resolve();
   }
 
   onDeadline(): void {
     this.deadlineMs = Infinity;
-    if (this.#status === 0) this.#exchange?.timeOut();
-    else resetStream(this.stream, http2.constants.NGHTTP2_CANCEL);
+    if (this.#lingering) return this.#lingering.resolve();
+    if (this.#status === 0) return this.#exchange?.timeOut();
+    this.#responseBody?.fail("nothing has moved for too long");
+    this.#exchange?.abort();
   }
 
-  async #relay(headers: http2.IncomingHttpHeaders): Promise<void> {
-    const { stream } = this;
-    const isTunnel = headers[":method"] === "CONNECT" && headers[":protocol"] === "websocket";
-    const { upstream, head, hasBody, isChunked, isSafe } = this.#requestHead(headers, isTunnel);
+  readonly #onReset = () => {
+    if (this.#ended) return;
+    this.#isReset = true;
+    this.abort();
+  };
+
+  async #relay(): Promise<Response> {
+    const { request, options: { isCrowded } } = this;
+    if (isCrowded) throw new HttpError(503, "the connection has as many streams as it may");
+    if (request.body) this.#requestBody = new RequestBody(request.body);
+    const routed = routeRequest(request, this.options);
+    const length = await this.#bodyLength(routed.contentLength);
+    if (this.#aborted) throw new DOMException("The client is gone", "AbortError");
+    const hasBody = length === "chunked" || (length ?? 0) > 0;
+    const head = routed.head(length);
     this.#context.counters.bytesIn += head.length;
     const exchange = this.#exchange = new Exchange({
       context: this.#context,
-      upstream,
+      upstream: routed.upstream,
       requestHead: head,
-      isHead: headers[":method"] === "HEAD",
-      canRetry: isSafe && !hasBody,
-      upgrade: isTunnel,
-      sendBody: hasBody ? (sink) => this.#sendBody(sink, isChunked) : undefined,
-      onInterim: (response, buffer) => {
-        const fields = responseFields(response, buffer);
-        if (response.status !== 100 && !stream.destroyed) {
-          stream.additionalHeaders({ ...fields, ":status": response.status });
-        }
-        return Promise.resolve();
-      },
+      isHead: request.method === "HEAD",
+      canRetry: !hasBody && ["GET", "HEAD", "OPTIONS"].includes(request.method),
+      upgrade: false,
+      sendBody: hasBody ? (sink) => this.#sendBody(sink, routed.contentLength) : undefined,
+      onInterim: () => Promise.resolve(),
       owner: this,
       response: this.#response,
     });
-    const headEnd = await exchange.respond();
+    return await this.#relayResponse(exchange, await exchange.respond());
+  }
+
+  /** What the request's head says of its body upstream. */
+  async #bodyLength(announced: number): Promise<number | "chunked" | undefined> {
+    if (announced >= 0) return announced;
+    if (!this.#requestBody) return undefined;
+    if (!await this.#requestBody.isEmpty(EMPTY_BODY_WAIT_MS)) return "chunked";
+    // Servers want the zero from methods that mostly have a body (RFC 9110 §8.6).
+    return ["POST", "PUT", "PATCH"].includes(this.request.method) ? 0 : undefined;
+  }
+
+  async #relayResponse(exchange: Exchange, headEnd: number): Promise<Response> {
+    const { counters } = this.#context;
     const { source } = exchange.connection!;
-    const response = this.#response;
-    if (response.status === 101) {
-      source.start = headEnd;
-      return await this.#relayWebSocket(exchange);
-    }
-    const fields = responseFields(response, source.buffer);
+    const { status } = this.#response;
+    if (status > 599) throw new HttpError(502, `the workload answered with status ${status}`);
+    const headers = responseHeaders(this.#response, source.buffer);
     source.start = headEnd;
     const framing = exchange.framing();
-    if (response.contentLength >= 0) fields["content-length"] = String(response.contentLength);
-    this.#status = response.status;
+    this.#status = status;
     this.#touch();
-    if (framing.kind === "none") {
-      stream.respond({ ...fields, ":status": response.status }, { endStream: true });
-    } else {
-      await this.#relayBody(exchange, fields);
+    if (framing.kind === "none" || status === RESET_CONTENT) {
+      if (!exchange.sent) await this.#linger(exchange.sending);
+      if (framing.kind === "none" && exchange.sent) exchange.finish();
+      else exchange.abort();
+      if (status === RESET_CONTENT) headers.delete("content-length");
+      this.#end();
+      return new Response(null, { status, headers });
     }
-    await exchange.sending;
-    exchange.finish();
-  }
-
-  async #relayBody(exchange: Exchange, fields: http2.OutgoingHttpHeaders): Promise<void> {
-    const { stream } = this;
-    const { limits } = this.#context;
-    let trailers: [string, string][] = [];
-    stream.on("wantTrailers", () => stream.sendTrailers(headersOf(trailers)));
-    stream.respond({ ...fields, ":status": this.#response.status }, {
-      waitForTrailers: this.#response.chunked,
-    });
-    await moveContent(exchange.connection!.source, exchange.framing(), {
-      write: (bytes) => this.#write(bytes),
-      flush: () => undefined,
-      trailers: (received) => trailers = received,
-    }, {
-      limits,
-      raw: false,
-      maxBytes: Infinity,
-      onProgress: () => this.#touch(),
-    });
-    stream.end();
-  }
-
-  /** A WebSocket over HTTP/2 (RFC 8441) is plain bytes either way once it is open. */
-  async #relayWebSocket(exchange: Exchange): Promise<void> {
-    const { stream } = this;
-    const { limits, counters, deadlines } = this.#context;
-    const { conn, source } = exchange.connection!;
-    const fields = responseFields(this.#response, source.buffer);
-    delete fields["sec-websocket-accept"];
-    stream.respond({ ...fields, ":status": 200 });
-    this.#status = 200;
-    const touch = () => this.deadlineMs = deadlines.nowMs + limits.upgradeIdleTimeoutMs;
-    touch();
-    const upload = async () => {
-      for await (const chunk of stream) {
-        let at = 0;
-        while (at < chunk.length) at += await conn.write(chunk.subarray(at));
-        counters.bytesIn += chunk.length;
-        touch();
-      }
-      await conn.closeWrite();
-    };
-    const download = async () => {
-      while (source.buffered > 0 || await source.fill() > 0) {
-        await this.#write(source.buffer.subarray(source.start, source.end));
-        source.start = source.end;
-        touch();
-      }
-      stream.end();
-    };
-    await Promise.all([upload(), download()]);
-    exchange.finish();
-  }
-
-  async #write(bytes: Uint8Array): Promise<void> {
-    const { stream } = this;
-    if (stream.destroyed) throw new Error("the stream is closed");
-    this.#context.counters.bytesOut += bytes.length;
-    // A copy: the buffer is read into again while the frames wait for the client's window.
-    if (stream.write(bytes.slice())) return;
-    const stop = new AbortController();
-    const closed = () => stop.abort();
-    stream.once("close", closed);
-    try {
-      await once(stream, "drain", { signal: stop.signal });
-    } finally {
-      stream.off("close", closed);
+    if (framing.kind === "length" && framing.bytes <= source.buffered && exchange.sent) {
+      // All of it is here: the upstream is free for the next request before this one's answer is read.
+      const content = source.buffer.slice(source.start, source.start + framing.bytes);
+      source.start += framing.bytes;
+      counters.bytesOut += framing.bytes;
+      exchange.finish();
+      this.#end();
+      return new Response(content, { status, headers });
     }
+    const body = this.#responseBody = new ResponseBody(this.#onReset);
+    this.#relayBody(exchange, body);
+    return new Response(body.stream, { status, headers });
   }
 
-  async #sendBody(sink: ContentSink, isChunked: boolean): Promise<void> {
+  /** Never rejects. */
+  async #relayBody(exchange: Exchange, body: ResponseBody): Promise<void> {
     const { counters, limits } = this.#context;
-    const out = isChunked ? new ChunkingSink(sink) : sink;
+    try {
+      await moveContent(exchange.connection!.source, exchange.framing(), body, {
+        limits,
+        raw: false,
+        maxBytes: Infinity,
+        onProgress: (bytes) => {
+          counters.bytesOut += bytes;
+          this.#touch();
+        },
+      });
+      if (!exchange.sent) await this.#linger(exchange.sending);
+      // What the upstream did not want to read the client must still get rid of, or it may not see the answer.
+      if (!exchange.sent) await this.#discardRequest();
+      exchange.finish();
+      body.end();
+    } catch (error) {
+      exchange.abort();
+      body.fail(error instanceof Error ? error.message : String(error));
+    } finally {
+      this.#end();
+    }
+  }
+
+  async #sendBody(sink: ContentSink, contentLength: number): Promise<void> {
+    const { counters, limits } = this.#context;
+    const body = this.#requestBody!;
+    const chunking = contentLength < 0 ? new ChunkingSink(sink) : undefined;
+    const out = chunking ?? sink;
     let total = 0;
     await sink.flush();
-    for await (const chunk of this.stream as AsyncIterable<Uint8Array>) {
+    for (let chunk = await body.read(); chunk; chunk = await body.read()) {
       total += chunk.length;
       counters.bytesIn += chunk.length;
       if (total > limits.maxBodyBytes) throw new HttpError(413, "the body is too large");
@@ -211,132 +192,82 @@ export class Http2Stream implements Watched {
       if (this.#status === 0) this.#exchange?.touch();
       else this.#touch();
     }
-    if (this.stream.aborted) throw new Error("the client has reset the stream");
-    if (out instanceof ChunkingSink) await out.end(this.#requestTrailers);
+    if (contentLength >= 0 && total !== contentLength) {
+      throw new HttpError(400, "the body is not as long as said");
+    }
+    await chunking?.end();
   }
 
-  /** The HTTP/1.1 head for a request. Throws {@linkcode HttpError}: 400, 404, 405, 413. */
-  #requestHead(headers: http2.IncomingHttpHeaders, isTunnel: boolean): {
-    upstream: Upstream;
-    head: Uint8Array;
-    hasBody: boolean;
-    isChunked: boolean;
-    isSafe: boolean;
-  } {
-    const method = headers[":method"] ?? "";
-    const path = headers[":path"] ?? "";
-    if (!isEach(method, TOKEN) || !isEach(path, TARGET)) throw new HttpError(400, "malformed request");
-    if (method === "CONNECT" && !isTunnel) throw new HttpError(405, "this is not a forward proxy");
-    if (path[0] !== "/" && !(path === "*" && method === "OPTIONS")) {
-      throw new HttpError(400, "malformed request target");
+  /** Answers by itself. */
+  #answer({ status, message }: HttpError): Response {
+    const { headers, method } = this.request;
+    const { contentType, body } = errorPage(status, message, headers.get("accept") ?? "");
+    const bytes = new TextEncoder().encode(body);
+    const init = {
+      status,
+      headers: {
+        "content-type": contentType,
+        "content-length": String(bytes.length),
+        "cache-control": "no-store",
+        // gRPC clients read these even of an answer that is none of gRPC: UNIMPLEMENTED.
+        ...(status === 501 ? { "grpc-status": "12", "grpc-message": message } : {}),
+      },
+    };
+    this.#status = status;
+    this.#context.counters.bytesOut += bytes.length;
+    if (!this.#requestBody || this.#requestBody.ended || method === "HEAD") {
+      this.#end();
+      return new Response(method === "HEAD" ? null : bytes, init);
     }
-    const host = headers[":authority"] ?? headers.host ?? "";
-    const authority = parseAuthority(host);
-    const { hostPort, address, secure } = this.#client;
-    const upstream = this.#context.routes.lookup(hostPort, authority);
-    if (!upstream) throw new HttpError(404, "no workload answers to this host name here");
-    const length = headers["content-length"];
-    if (length !== undefined && !/^\d{1,15}$/.test(length)) {
-      throw new HttpError(400, "malformed Content-Length");
-    }
-    if (Number(length ?? 0) > this.#context.limits.maxBodyBytes) {
-      throw new HttpError(413, "the body is too large");
-    }
-    const hasBody = !isTunnel && !this.stream.endAfterHeaders;
-    const isChunked = hasBody && length === undefined;
-    let text = `${isTunnel ? "GET" : method} ${path} HTTP/1.1\r\nHost: ${host}\r\n`;
-    for (const [name, value] of fieldLines(headers)) {
-      if (name[0] === ":" || DROPPED.has(name) || /^x[-_]forwarded/.test(name)) continue;
-      text += `${name}: ${value}\r\n`;
-    }
-    text += forwardingFields(
-      { clientAddress: address, scheme: secure ? "https" : "http", port: hostPort },
-      host,
-    );
-    if (isChunked) text += "Transfer-Encoding: chunked\r\n";
-    if (isTunnel) {
-      text += `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ${webSocketKey()}\r\n`;
-    } else text += "TE: trailers\r\nConnection: TE\r\n";
-    text += "\r\n";
-    const head = new Uint8Array(text.length);
-    putText(head, 0, text);
-    return { upstream, head, hasBody, isChunked, isSafe: ["GET", "HEAD", "OPTIONS"].includes(method) };
+    const responseBody = this.#responseBody = new ResponseBody(this.#onReset);
+    this.#finishAnswer(responseBody, bytes);
+    return new Response(responseBody.stream, init);
   }
 
-  #answer(failure: HttpError, headers: http2.IncomingHttpHeaders): void {
-    const { contentType, body } = errorPage(failure.status, failure.message, headers.accept ?? "");
-    this.#status = failure.status;
-    this.#context.counters.bytesOut += body.length;
-    this.stream.respond({
-      ":status": failure.status,
-      "content-type": contentType,
-      "content-length": String(body.length),
-      "cache-control": "no-store",
-    });
-    this.stream.end(headers[":method"] === "HEAD" ? undefined : body);
+  /** The end of an early answer waits for the end of the request; clients take a reset before it for a failure. */
+  async #finishAnswer(body: ResponseBody, bytes: Uint8Array): Promise<void> {
+    try {
+      await body.write(bytes);
+      await this.#discardRequest();
+      body.end();
+    } catch {
+      body.abandon(); // a write fails only when the client is gone
+    } finally {
+      this.#end();
+    }
+  }
+
+  async #discardRequest(): Promise<void> {
+    // A failure to read means that the client has ended the stream, which is what is waited for.
+    const read = this.#requestBody?.discard(this.#context.limits.lingerBytes).catch(() => {});
+    if (read) await this.#linger(read);
+  }
+
+  /** Waits for a client that takes its time, until the linger deadline at most. */
+  async #linger(until: Promise<void>): Promise<void> {
+    const { deadlines, limits } = this.#context;
+    const lingering = this.#lingering = Promise.withResolvers<void>();
+    this.deadlineMs = deadlines.nowMs + limits.lingerTimeoutMs;
+    until.then(lingering.resolve);
+    await lingering.promise;
+    this.#lingering = undefined;
   }
 
   #touch(): void {
+    if (this.#lingering) return;
     this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.idleTimeoutMs;
   }
-}
 
-/**
- * Resets a stream, a turn later: done at once, with data still queued, a later GOAWAY fails an assertion of nghttp2 and
- * takes the whole process down (Deno 2.9).
- */
-export function resetStream(stream: http2.ServerHttp2Stream, code: number): void {
-  setTimeout(() => {
-    if (!stream.destroyed) stream.close(code);
-  });
-}
-
-/** End-to-end fields of a response, repeated ones as lists. */
-function responseFields(response: ResponseHead, buffer: Uint8Array): http2.OutgoingHttpHeaders {
-  const fields: [string, string][] = [];
-  for (let i = 0; i < response.count; i++) {
-    const kind = response.kind(i);
-    if (kind !== Field.Other && kind !== Field.Forwarding) continue;
-    fields.push([
-      latin1(buffer, response.nameStart(i), response.nameEnd(i), true),
-      latin1(buffer, response.valueStart(i), response.valueEnd(i)),
-    ]);
+  /** Once: the stream is over for us, and its upstream connection may serve another. */
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#exchange = undefined;
+    this.#responseBody = undefined;
+    const { counters, deadlines, now } = this.#context;
+    deadlines.remove(this);
+    this.request.signal.removeEventListener("abort", this.#onReset);
+    if (this.#status !== 0) counters.observe(this.#status, now() - this.#startedMs);
+    this.options.onEnd({ isReset: this.#isReset });
   }
-  return headersOf(fields);
-}
-
-function headersOf(fields: [string, string][]): http2.OutgoingHttpHeaders {
-  const headers: Record<string, string | string[]> = Object.create(null);
-  for (const [rawName, value] of fields) {
-    const name = rawName.toLowerCase();
-    const before = headers[name];
-    headers[name] = before === undefined
-      ? value
-      : Array.isArray(before)
-      ? [...before, value]
-      : [before, value];
-  }
-  return headers;
-}
-
-function fieldLines(headers: http2.IncomingHttpHeaders): [string, string][] {
-  return Object.entries(headers).flatMap(([name, value]) =>
-    value === undefined ? [] : [value].flat().map((one): [string, string] => {
-      if (!isEach(name.replace(/^:/, ""), TOKEN) || /[\r\n\0]/.test(one)) {
-        throw new HttpError(400, "malformed header field");
-      }
-      return [name, one];
-    })
-  );
-}
-
-function isEach(text: string, table: Readonly<Uint8Array>): boolean {
-  for (let i = 0; i < text.length; i++) {
-    if (table[text.charCodeAt(i)] !== 1) return false;
-  }
-  return text.length > 0;
-}
-
-function webSocketKey(): string {
-  return btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))));
 }

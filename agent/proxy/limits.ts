@@ -37,7 +37,10 @@ export interface ProxyLimits {
   maxUpstreamConnections: number;
   maxIdleUpstreamConnections: number;
   upstreamIdleTimeoutMs: number;
-  /** HTTP/2 streams at a time on one connection. */
+  /**
+   * HTTP/2 streams at a time on one connection: 503. Clients are told 200, which is fixed in Deno's HTTP server, as are
+   * 16 KiB for the header fields of a request over HTTP/2 (431).
+   */
   maxStreams: number;
   /** HTTP/2 streams a client may reset within ten seconds before its connection is closed (rapid reset). */
   maxStreamResets: number;
@@ -67,7 +70,7 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxUpstreamConnections: 4096,
   maxIdleUpstreamConnections: 256,
   upstreamIdleTimeoutMs: 30_000,
-  maxStreams: 128,
+  maxStreams: 200,
   maxStreamResets: 200,
   shutdownGraceMs: 5_000,
 };

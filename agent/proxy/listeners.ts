@@ -162,13 +162,14 @@ export class Listeners {
     const source = new Source(conn, context.buffers);
     let isHttp2 = false;
     try {
-      if (secure) {
-        isHttp2 = (await (conn as Deno.TlsConn).handshake()).alpnProtocol === "h2";
-      } else {
-        (conn as Deno.TcpConn).setNoDelay(true);
-        let verdict: boolean | undefined = this.options.http2 ? undefined : false;
-        while (verdict === undefined && await source.fill() > 0) verdict = isHttp2Preface(source);
-        isHttp2 = verdict === true;
+      let isAgreed = false;
+      if (secure) isAgreed = (await (conn as Deno.TlsConn).handshake()).alpnProtocol === "h2";
+      else (conn as Deno.TcpConn).setNoDelay(true);
+      let verdict = isAgreed || (!secure && this.options.http2) ? undefined : false;
+      while (verdict === undefined && await source.fill() > 0) verdict = isHttp2Preface(source);
+      isHttp2 = verdict === true;
+      if (isAgreed && !isHttp2) {
+        throw new Deno.errors.InvalidData("the client does not speak HTTP/2 as agreed");
       }
     } catch (error) {
       source.release();

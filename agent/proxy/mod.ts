@@ -14,10 +14,7 @@ export interface ProxyOptions {
   tls?: { certFile: string; keyFile: string };
   /** Only `<id>.<baseDomain>` is served; absent means that any domain will do. */
   baseDomain?: string;
-  /**
-   * Offers HTTP/2 (ALPN, and by prior knowledge on plain ports). Off by default: node:http2 of Deno 2.9 can abort the whole
-   * process, agent included, when an upstream dies while much of its body is queued.
-   */
+  /** Offers HTTP/2: by ALPN with TLS, by prior knowledge on plain ports. On by default. */
   http2?: boolean;
   limits?: Partial<ProxyLimits>;
   log: Log;

@@ -200,7 +200,7 @@ class Supervisor implements Proxy {
   }
 
   async #startWorker(slot: Slot): Promise<void> {
-    const { bindHosts, baseDomain, createWorker, http2 = false } = this.options;
+    const { bindHosts, baseDomain, createWorker, http2 = true } = this.options;
     slot.startedMs = performance.now();
     const handle = new WorkerHandle({
       createWorker: createWorker ?? newWorker,
