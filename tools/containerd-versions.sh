@@ -7,12 +7,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/.tools/containerd
 mkdir -p "$out"
+# Where this machine has its own packages from: the later suites stand there too.
+mirror=$(apt-get indextargets --format '$(IDENTIFIER) $(RELEASE) $(REPO_URI)' | sed -n 's/^Packages [a-z]* //p' | head -n 1)
 
 fetch() {
   local suite=$1 tmp
   tmp=$(mktemp -d)
   mkdir -p "$tmp"/{lists/partial,cache/archives/partial,parts,debs}
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$tmp/sources.list"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$tmp/sources.list"
   : >"$tmp/status"
   local apt=(-o Dir::Etc::SourceList="$tmp/sources.list" -o Dir::Etc::SourceParts="$tmp/parts"
     -o Dir::State::Lists="$tmp/lists" -o Dir::State::Status="$tmp/status" -o Dir::Cache="$tmp/cache"
