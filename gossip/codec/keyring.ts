@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from "node:crypto";
+import { Gcm192 } from "./gcm192.ts";
 import { concatBytes, equalBytes } from "./text.ts";
 
 const NONCE_BYTES = 12;
@@ -12,7 +13,7 @@ export const MAX_KEYS = 32;
 interface Entry {
   raw: Uint8Array;
   secret: KeyObject;
-  cipher: "aes-128-gcm" | "aes-192-gcm" | "aes-256-gcm";
+  cipher: "aes-128-gcm" | "aes-256-gcm" | Gcm192;
 }
 
 /** What a ring made of sealed bytes. */
@@ -64,11 +65,9 @@ export class Keyring {
       throw new KeyringError(`the key ring holds ${MAX_KEYS} keys already`);
     }
     const raw = key.slice();
-    this.#entries.push({
-      raw,
-      secret: createSecretKey(raw),
-      cipher: `aes-${(raw.length * 8) as 128 | 192 | 256}-gcm`,
-    });
+    const secret = createSecretKey(raw);
+    const cipher = raw.length === 24 ? new Gcm192(secret) : raw.length === 16 ? "aes-128-gcm" : "aes-256-gcm";
+    this.#entries.push({ raw, secret, cipher });
   }
 
   /** Makes an installed key the primary. */
@@ -97,6 +96,10 @@ export class Keyring {
     const { key } = options;
     const entry = (key && this.#entries.find((candidate) => equalBytes(candidate.raw, key))) ??
       this.#entries[0];
+    if (entry.cipher instanceof Gcm192) {
+      const { body, tag } = entry.cipher.seal(plaintext, options);
+      return concatBytes([VERSION_1, options.nonce, body, tag]);
+    }
     const cipher = createCipheriv(entry.cipher as "aes-256-gcm", entry.secret, options.nonce);
     if (options.aad) cipher.setAAD(options.aad);
     const body = cipher.update(plaintext);
@@ -122,6 +125,14 @@ export class Keyring {
 
   #openWith(entry: Entry, sealed: Uint8Array, aad: Uint8Array | undefined): Uint8Array | undefined {
     const nonce = sealed.subarray(1, 1 + NONCE_BYTES);
+    if (entry.cipher instanceof Gcm192) {
+      const tag = sealed.subarray(sealed.length - TAG_BYTES);
+      return entry.cipher.open(sealed.subarray(1 + NONCE_BYTES, sealed.length - TAG_BYTES), {
+        nonce,
+        aad,
+        tag,
+      });
+    }
     const decipher = createDecipheriv(entry.cipher as "aes-256-gcm", entry.secret, nonce, {
       authTagLength: TAG_BYTES,
     });
