@@ -1,5 +1,8 @@
-/** Enough for most heads and small bodies; every open connection holds one. */
-export const SMALL_BUFFER_BYTES = 16 * 1024;
+/**
+ * Enough for most heads, and for most responses of pages and APIs in one read; every open connection holds one, of which
+ * the system backs only what has been used.
+ */
+export const SMALL_BUFFER_BYTES = 32 * 1024;
 /** For moving bodies; held only while one moves. */
 export const LARGE_BUFFER_BYTES = 256 * 1024;
 

@@ -69,7 +69,7 @@ async function moveLength(
         }
       }
       const take = Math.min(left, source.buffered);
-      await sink.write(source.buffer.subarray(source.start, source.start + take));
+      await sink.write(source.buffer.subarray(source.start, source.start + take), source.start);
       source.start += take;
       left -= take;
       options.onProgress(take);
@@ -101,7 +101,7 @@ async function moveChunked(source: Source, sink: ContentSink, options: ContentOp
       if (scanner.dataBytes > maxBytes) throw new HttpError(413, "the body is too large");
       if (raw) {
         // The last chunk's line goes out with the trailers.
-        await sink.write(source.buffer.subarray(from, to));
+        await sink.write(source.buffer.subarray(from, to), from);
       } else {
         for (let i = 0; i < ranges.length; i += 2) {
           await sink.write(source.buffer.subarray(ranges[i], ranges[i + 1]));

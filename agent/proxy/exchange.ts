@@ -131,7 +131,8 @@ export class Exchange {
     const { requestHead, sendBody, context } = this.options;
     if (!sendBody) {
       try {
-        await writeAll(connection.conn, requestHead);
+        const written = await connection.conn.write(requestHead);
+        if (written < requestHead.length) await writeAll(connection.conn, requestHead.subarray(written));
         this.sent = true;
       } catch {
         // The read of the response fails as well, or brings an answer given early; it decides.

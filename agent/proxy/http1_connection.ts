@@ -4,7 +4,7 @@ import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
 import { errorPage, reasonPhrase } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { latin1, putText } from "./http1/bytes.ts";
+import { CR, latin1, LF, putText } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
 import { forwardingFields, REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
 import { HttpError } from "./http_error.ts";
@@ -167,24 +167,25 @@ export class Http1Connection implements Watched {
     if (this.#draining && this.source.buffered === 0) return -1;
     this.deadlineMs = deadlines.nowMs +
       (this.#served++ === 0 ? limits.headTimeoutMs : limits.keepAliveTimeoutMs);
-    if (this.source.buffered < 2 || this.source.buffer[this.source.start] === 13) await this.#skipEmptyLine();
-    return await this.source.head(limits.maxHeadBytes, () => {
-      this.#phase = "head";
-      this.#startedMs = this.#context.now();
-      this.deadlineMs = deadlines.nowMs + limits.headTimeoutMs;
-    });
+    const { source } = this;
+    if (source.buffered === 0) await source.fill();
+    if (source.buffer[source.start] === CR) await this.#skipEmptyLine();
+    return await source.head(limits.maxHeadBytes, this.#onFirstByte);
   }
+
+  readonly #onFirstByte = () => {
+    const { now, deadlines, limits } = this.#context;
+    this.#phase = "head";
+    this.#startedMs = now();
+    this.deadlineMs = deadlines.nowMs + limits.headTimeoutMs;
+  };
 
   /** One empty line before a request is tolerated (RFC 9112 §2.2). */
   async #skipEmptyLine(): Promise<void> {
     const { source } = this;
-    if (source.buffered === 0) await source.fill();
-    if (source.buffered === 1 && source.buffer[source.start] === 13) await source.fill();
-    if (
-      source.buffered >= 2 && source.buffer[source.start] === 13 && source.buffer[source.start + 1] === 10
-    ) {
-      source.start += 2;
-    }
+    if (source.buffered === 1) await source.fill();
+    const { buffer, start } = source;
+    if (source.buffered >= 2 && buffer[start] === CR && buffer[start + 1] === LF) source.start += 2;
   }
 
   /** The upstream for the request in hand. Throws {@linkcode HttpError}: 400, 404. */

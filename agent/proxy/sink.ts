@@ -3,7 +3,11 @@ import type { BufferPool } from "./buffers.ts";
 
 /** Where content goes. Methods return a promise only when the caller has to wait for the receiver. */
 export interface ContentSink {
-  write(bytes: Uint8Array): Promise<void> | undefined;
+  /**
+   * `spare` bytes in front of `bytes`, in the same buffer, are of no more use: what is held back may be put there, so that
+   * both go out in one piece.
+   */
+  write(bytes: Uint8Array, spare?: number): Promise<void> | undefined;
   /** Sends what has been held back. Called before every wait for more input, and at the end. */
   flush(): Promise<void> | undefined;
   /** The trailers of a chunked body that is decoded on the way; not called when there are none. */
@@ -27,13 +31,18 @@ export class ConnectionSink implements ContentSink {
     if (this.buffer !== buffer) pool.give(buffer);
   }
 
-  write(bytes: Uint8Array): Promise<void> | undefined {
+  write(bytes: Uint8Array, spare = 0): Promise<void> | undefined {
     if (this.fits(bytes.length)) {
       this.buffer.set(bytes, this.filled);
       this.filled += bytes.length;
       return undefined;
     }
-    return this.#through(bytes);
+    const held = this.filled;
+    if (held > spare) return this.#through(bytes);
+    const whole = new Uint8Array(bytes.buffer, bytes.byteOffset - held, held + bytes.length);
+    whole.set(this.buffer.subarray(0, held));
+    this.filled = 0;
+    return this.#send(whole);
   }
 
   /** Whether a piece of that size can be held back with what is. */
@@ -60,7 +69,8 @@ export class ConnectionSink implements ContentSink {
 
   async #send(bytes: Uint8Array): Promise<void> {
     try {
-      await writeAll(this.conn, bytes);
+      const written = await this.conn.write(bytes);
+      if (written < bytes.length) await writeAll(this.conn, bytes.subarray(written));
     } catch (error) {
       this.failed = true;
       throw error;

@@ -32,45 +32,45 @@ export class Source {
    * full.
    */
   fill(): Promise<number> {
-    return this.#pending ??= this.#read();
-  }
-
-  async #read(): Promise<number> {
+    if (this.#pending) return this.#pending;
     if (this.start === this.end) this.start = this.end = 0;
     else if (this.end === this.buffer.length) this.#compact();
+    if (this.ended || this.end === this.buffer.length) return Promise.resolve(0);
     const room = this.end === 0 ? this.buffer : this.buffer.subarray(this.end);
-    try {
-      if (this.ended || room.length === 0) return 0;
-      const count = await this.conn.read(room);
-      if (count === null) {
-        this.ended = true;
-        return 0;
-      }
-      this.end += count;
-      return count;
-    } finally {
-      this.#pending = undefined;
-      if (this.#released) this.pool.give(this.buffer);
-    }
+    return this.#pending = this.conn.read(room).then(this.#onRead, this.#onReadFailed);
+  }
+
+  readonly #onRead = (count: number | null): number => {
+    this.#readEnded();
+    if (count === null) this.ended = true;
+    else this.end += count;
+    return count ?? 0;
+  };
+
+  readonly #onReadFailed = (error: unknown): never => {
+    this.#readEnded();
+    throw error;
+  };
+
+  #readEnded(): void {
+    this.#pending = undefined;
+    if (this.#released) this.pool.give(this.buffer);
   }
 
   /**
-   * Reads until a whole head is buffered and returns the offset behind it, or -1 when the stream ends before its first
-   * byte. Throws {@linkcode HttpError} 431 when the head is longer than `maxBytes`, 400 when the stream ends within.
+   * Reads until a whole head is buffered; the offset behind it, or -1 when the stream ends before its first byte. Throws
+   * {@linkcode HttpError} 431 when the head is longer than `maxBytes`, 400 when the stream ends within.
    */
-  async head(maxBytes: number, onFirstByte?: () => void): Promise<number> {
-    let scanned = 0;
-    if (this.start < this.end) onFirstByte?.();
+  head(maxBytes: number, onFirstByte?: () => void): number | Promise<number> {
+    if (this.start === this.end) return this.#readHead(maxBytes, onFirstByte);
+    onFirstByte?.();
+    const headEnd = this.#findHead(0, maxBytes);
+    return headEnd === HEAD_INCOMPLETE ? this.#readHead(maxBytes) : headEnd;
+  }
+
+  async #readHead(maxBytes: number, onFirstByte?: () => void): Promise<number> {
     for (;;) {
-      const headEnd = findHeadEnd(this.buffer, this.start, this.start + scanned, this.end);
-      if (headEnd !== HEAD_INCOMPLETE) {
-        if (headEnd - this.start > maxBytes) {
-          throw new HttpError(431, `the head is longer than ${maxBytes} bytes`);
-        }
-        return headEnd;
-      }
-      scanned = this.end - this.start;
-      if (scanned > maxBytes) throw new HttpError(431, `the head is longer than ${maxBytes} bytes`);
+      const scanned = this.buffered;
       if (!this.isReading && this.start === 0 && this.end === this.buffer.length) {
         this.resize(this.buffer.length * 2);
       }
@@ -80,7 +80,17 @@ export class Source {
         throw new HttpError(400, "the connection ended within a head");
       }
       if (scanned === 0) onFirstByte?.();
+      const headEnd = this.#findHead(scanned, maxBytes);
+      if (headEnd !== HEAD_INCOMPLETE) return headEnd;
     }
+  }
+
+  /** Looks on for the end of a head whose first `scanned` bytes do not hold it. */
+  #findHead(scanned: number, maxBytes: number): number {
+    const headEnd = findHeadEnd(this.buffer, this.start, this.start + scanned, this.end);
+    const bytes = (headEnd === HEAD_INCOMPLETE ? this.end : headEnd) - this.start;
+    if (bytes > maxBytes) throw new HttpError(431, `the head is longer than ${maxBytes} bytes`);
+    return headEnd;
   }
 
   /** Changes to a large or back to a small buffer. No read may be pending. */
