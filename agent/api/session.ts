@@ -28,7 +28,11 @@ export async function* bridge(
 ): AsyncGenerator<{ stream: "stdout" | "stderr"; data: Uint8Array }, number | undefined> {
   const over = Promise.withResolvers<typeof DETACHED>();
   over.promise.catch(() => {}); // it is raced below; when nothing is raced any more, nobody needs it
-  const leave = () => over.reject(signal.reason);
+  const leave = () => {
+    over.reject(signal.reason);
+    // Also when the consumer never asks again, as one that can write no more.
+    session[Symbol.asyncDispose]().catch(over.reject);
+  };
   signal.addEventListener("abort", leave, { once: true });
   const output = session.output[Symbol.asyncIterator]();
   feed(session, requests).then((end) => end === DETACHED && over.resolve(end), over.reject);
