@@ -90,7 +90,7 @@ export class Http2Stream implements Watched {
     if (request.body) this.#requestBody = new RequestBody(request.body);
     const routed = routeRequest(request, this.options);
     const length = await this.#bodyLength(routed.contentLength);
-    if (this.#aborted) throw new DOMException("The client is gone", "AbortError");
+    this.#throwIfAborted();
     const hasBody = length === "chunked" || (length ?? 0) > 0;
     const head = routed.head(length);
     this.#context.counters.bytesIn += head.length;
@@ -106,7 +106,9 @@ export class Http2Stream implements Watched {
       owner: this,
       response: this.#response,
     });
-    return await this.#relayResponse(exchange, await exchange.respond());
+    const headEnd = await exchange.respond();
+    this.#throwIfAborted();
+    return await this.#relayResponse(exchange, headEnd);
   }
 
   /** What the request's head says of its body upstream. */
@@ -256,6 +258,10 @@ export class Http2Stream implements Watched {
   #touch(): void {
     if (this.#lingering) return;
     this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.idleTimeoutMs;
+  }
+
+  #throwIfAborted(): void {
+    if (this.#aborted) throw new DOMException("The client is gone", "AbortError");
   }
 
   /** Once: the stream is over for us, and its upstream connection may serve another. */

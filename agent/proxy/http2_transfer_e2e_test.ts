@@ -82,5 +82,4 @@ Deno.test("256 MiB pass each way over HTTP/2 in flat memory", async () => {
   assert.equal(up.text, `0 all 2 200 ${TOTAL}`);
   assert.ok(down.growth < MAX_GROWTH, `${down.growth} bytes of growth while sending down`);
   assert.ok(up.growth < MAX_GROWTH, `${up.growth} bytes of growth while sending up`);
-  if (Deno.env.has("VERBOSE")) console.log({ down: down.growth, up: up.growth });
 });
