@@ -118,25 +118,17 @@ export class LiveAgent implements AsyncDisposable {
     await process.status;
   }
 
-  /** Kills the agent at once, without waiting. */
-  killNow(): void {
-    this.#process?.kill("SIGKILL");
-  }
-
   /** Pid of the private containerd. */
   get containerdPid(): number {
     return Number(Deno.readTextFileSync(`${this.dataDir}/containerd/containerd.pid`));
   }
 
-  /** Pid of a workload's shim. */
-  shimPid(id: string): number {
-    for (const { name } of Deno.readDirSync("/proc")) {
-      const args = /^\d+$/.test(name) ? commandLine(Number(name)) : [];
-      if (args[0]?.includes("containerd-shim") && args.includes(id) && args.includes(this.namespace)) {
-        return Number(name);
-      }
-    }
-    throw new Error(`no shim of "${id}"`);
+  /** Pids of a workload's shims: one, or for a moment two. */
+  shimPids(id: string): number[] {
+    return [...Deno.readDirSync("/proc")].map(({ name }) => Number(name)).filter((pid) => {
+      const args = pid > 1 ? commandLine(pid) : [];
+      return args[0]?.includes("containerd-shim") && args.includes(id) && args.includes(this.namespace);
+    });
   }
 
   /** Runs the command line on this node. */
@@ -155,7 +147,9 @@ export class LiveAgent implements AsyncDisposable {
       // A command that does not read its input to the end is free to do so.
       await writer.write(bytes).then(() => writer.close()).catch(() => {});
     }
+    const timer = setTimeout(() => child.kill("SIGKILL"), DEADLINE_MS);
     const { code, stdout, stderr } = await child.output();
+    clearTimeout(timer);
     return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
   }
 
