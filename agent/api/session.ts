@@ -31,7 +31,7 @@ export async function* bridge(
   const leave = () => {
     over.reject(signal.reason);
     // Also when the consumer never asks again, as one that can write no more.
-    session[Symbol.asyncDispose]().catch(over.reject);
+    session[Symbol.asyncDispose]().then(undefined, over.reject);
   };
   signal.addEventListener("abort", leave, { once: true });
   const output = session.output[Symbol.asyncIterator]();

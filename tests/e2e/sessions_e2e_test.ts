@@ -302,7 +302,7 @@ Deno.test("exec over gRPC", async (t) => {
 Deno.test("attach over gRPC", async (t) => {
   await using there = await start();
   const { api } = there;
-  const attach = async (id: string, requests: AttachMessage[], until: RegExp) => {
+  const attach = async (requests: AttachMessage[], until: RegExp) => {
     const outbox = new Outbox<{ request: AttachMessage }>();
     for (const request of requests) outbox.send({ request });
     let [text, tty] = ["", false];
@@ -324,16 +324,16 @@ Deno.test("attach over gRPC", async (t) => {
     const id = await there.spawn({ args: ["sh"], tty: true, stdin: true });
     const window = { columns: 70, rows: 20 };
     const start: AttachMessage = { case: "start", value: { id, stdin: true, window, tail: 100 } };
-    const first = await attach(id, [start, stdin("stty size\n")], /20 70\r\n/);
+    const first = await attach([start, stdin("stty size\n")], /20 70\r\n/);
     assert.equal(first.tty, true);
     const resize: AttachMessage = { case: "resize", value: { columns: 80, rows: 25 } };
-    await attach(id, [start, resize, stdin("stty size\n")], /25 80\r\n/);
+    await attach([start, resize, stdin("stty size\n")], /25 80\r\n/);
     const { states } = await api.cluster.list({});
     assert.deepEqual(states[0].workloads.map(({ status, generation }) => [status, generation]), [[
       "running",
       1n,
     ]]);
-    const last = await attach(id, [start, stdin("exit 3\n")], NEVER);
+    const last = await attach([start, stdin("exit 3\n")], NEVER);
     assert.equal(last.exitCode, 3);
     await api.cluster.stop({ id });
   });
@@ -346,7 +346,7 @@ Deno.test("attach over gRPC", async (t) => {
         stdin: true,
       });
       const start = (tail: number): AttachMessage => ({ case: "start", value: { id, stdin: true, tail } });
-      const seen = await attach(id, [start(10)], /two\n/);
+      const seen = await attach([start(10)], /two\n/);
       assert.equal(seen.tty, false);
       const rest = await attach(
         id,
@@ -362,7 +362,7 @@ Deno.test("attach over gRPC", async (t) => {
   await t.step("passes signals on", async () => {
     const script = "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.05; done";
     const id = await there.spawn({ args: ["sh", "-c", script] });
-    await attach(id, [{ case: "start", value: { id, tail: 10 } }], /up/);
+    await attach([{ case: "start", value: { id, tail: 10 } }], /up/);
     const ended = await attach(
       id,
       [{ case: "start", value: { id } }, { case: "signal", value: SIGTERM }],
