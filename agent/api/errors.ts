@@ -1,4 +1,4 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ExecStartFailureSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { RuntimeError, type RuntimeErrorCode } from "../../runtime/errors.ts";
 import { ExecStartError } from "../../runtime/io/exec_error.ts";
@@ -32,4 +32,25 @@ export function toConnectError(error: unknown, log: Log): ConnectError {
   }
   log.error("a call failed unexpectedly", { error: error instanceof Error ? error.stack : String(error) });
   return new ConnectError("Cannot answer: internal error, see the agent's log", Code.Internal);
+}
+
+/** The one place where errors become API errors, for answers and for streams of them. */
+export function translateErrors(log: Log): Interceptor {
+  return (next) => async (request) => {
+    try {
+      const response = await next(request);
+      if (!response.stream) return response;
+      return { ...response, message: translated(response.message, log) };
+    } catch (error) {
+      throw toConnectError(error, log);
+    }
+  };
+}
+
+async function* translated<T>(messages: AsyncIterable<T>, log: Log): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw toConnectError(error, log);
+  }
 }

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { Code, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import { Code, type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import {
   compressionGzip,
   universalRequestFromNodeRequest,
@@ -10,7 +10,7 @@ import {
 import type { Log } from "../../runtime/log.ts";
 import { type GuardPolicy, judge } from "../security/guard.ts";
 import { encodeGrpcMessage } from "./grpc_message.ts";
-import { toConnectError } from "./errors.ts";
+import { translateErrors } from "./errors.ts";
 import { parseStrictJson } from "./strict_json.ts";
 
 /** Largest message a client may send, bytes: an environment of the largest size, or a piece of an image. */
@@ -199,27 +199,6 @@ const HTTP_STATUS: Partial<Record<Code, number>> = {
   [Code.PermissionDenied]: 403,
   [Code.Unimplemented]: 404,
 };
-
-/** The one place where errors become API errors, for answers and for streams of them. */
-function translateErrors(log: Log): Interceptor {
-  return (next) => async (request) => {
-    try {
-      const response = await next(request);
-      if (!response.stream) return response;
-      return { ...response, message: translated(response.message, log) };
-    } catch (error) {
-      throw toConnectError(error, log);
-    }
-  };
-}
-
-async function* translated<T>(messages: AsyncIterable<T>, log: Log): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    throw toConnectError(error, log);
-  }
-}
 
 function text(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value.join(",") : value;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { ContainerInfo } from "../../runtime/engine.ts";
+import { MAX_WORKLOADS } from "./limits.ts";
 import { AdmissionLedger } from "./admission.ts";
 import { BACKOFF_MAX_MS, BACKOFF_RESET_MS, planRestart } from "./backoff.ts";
 import { EventHub, MAX_QUEUED_EVENTS, MAX_WATCHERS } from "./events.ts";
@@ -34,6 +35,17 @@ Deno.test("admission refuses a name that is taken", () => {
     code: "already-exists",
     message: /belongs to a/,
   });
+});
+
+Deno.test("admission bounds the workloads of a node", () => {
+  const ledger = new AdmissionLedger({ milliCpus: 1e9, memoryBytes: 1e12 });
+  for (let i = 0; i < MAX_WORKLOADS; i++) ledger.adopt(`w${i}`, { ...claim, ports: [] });
+  assert.throws(() => ledger.reserve("more", { ...claim, ports: [] }), {
+    code: "exhausted",
+    message: /4096 workloads, its limit/,
+  });
+  ledger.release("w0");
+  ledger.reserve("more", { ...claim, ports: [] });
 });
 
 Deno.test("admission bounds the open host ports of a node", () => {

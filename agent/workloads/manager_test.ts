@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { MemoryEngine } from "../../runtime/testing/memory_engine.ts";
 import { workloadState } from "../api/convert.ts";
+import { MAX_CONCURRENT_STARTS } from "./limits.ts";
 import { PORT_RETRY_MAX_MS } from "./route_sync.ts";
 import { drain, FakeClock, FakeProxy, request, settle, startManager } from "./testing.ts";
 import type { Workload } from "./workload.ts";
@@ -53,6 +54,33 @@ Deno.test("concurrent spawns never get more than the node has", async () => {
   const results = await Promise.allSettled(Array.from({ length: 10 }, () => manager.spawn(request())));
   assert.equal(results.filter((result) => result.status === "fulfilled").length, 3);
   assert.equal(manager.usage.milliCpus, 3000);
+});
+
+Deno.test("no more starts than the limit are under way at once; the others wait their turn", async () => {
+  const { manager, engine } = await startManager({ vcpus: 1000 });
+  await using _manager = manager;
+  let [under, most] = [0, 0];
+  const full = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  engine.onStep = async (_id, step) => {
+    if (step !== "network") return;
+    most = Math.max(most, ++under);
+    if (under === MAX_CONCURRENT_STARTS) full.resolve();
+    await gate.promise;
+    under--;
+  };
+  const small = () => request({ memory: 16, ports: {} });
+  const spawns = Array.from({ length: MAX_CONCURRENT_STARTS * 2 }, () => manager.spawn(small()));
+  await full.promise;
+  await settle();
+  const leave = new AbortController();
+  const waiting = manager.spawn(small(), { signal: leave.signal });
+  leave.abort(new RuntimeError("canceled", "Cannot go on: the client left"));
+  await assert.rejects(waiting, { code: "canceled" });
+  gate.resolve();
+  await Promise.all(spawns);
+  assert.equal(most, MAX_CONCURRENT_STARTS);
+  assert.equal(manager.usage.workloads, spawns.length);
 });
 
 Deno.test("a dry run answers and takes nothing", async () => {
