@@ -96,6 +96,8 @@ export function apiError(
 
 function reasonOf(error: ConnectError, api: Api): string {
   const text = printable(error.rawMessage, MAX_MESSAGE);
+  // The agent's own words, which may be about connections of its own.
+  if (text.startsWith("Cannot ") && error.code !== Code.Unauthenticated) return text;
   if (/ECONNREFUSED|connection refused/i.test(text)) {
     return `no agent answers at ${api.address}; start one with "hypercore agent" or name another with --api`;
   }

@@ -327,6 +327,20 @@ Deno.test({ ...leaks, name: "an agent's own sentence stands alone" }, async () =
   );
 });
 
+Deno.test(
+  { ...leaks, name: "an agent whose containerd is away is not taken for an agent that is away" },
+  async () => {
+    const message =
+      'Cannot create task "w9": containerd does not answer (connect ECONNREFUSED /c.sock, stream closed)';
+    const cluster: FakeApi["cluster"] = {
+      stop() {
+        throw new ConnectError(message, Code.Unavailable);
+      },
+    };
+    assert.equal((await against({ cluster }, ["stop", "w9"])).err, `hypercore: ${message}\n`);
+  },
+);
+
 Deno.test({ ...leaks, name: "image commands pull, load, list and remove" }, async () => {
   let loaded = 0;
   const image = {

@@ -5,8 +5,9 @@ import type { ContainerInfo, ContainerSpec, CreateOptions } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
 import { allDone, type EngineContext, findContainer, snapshotKey, untilDone } from "./context.ts";
 import { endTask } from "./end_task.ts";
+import type { GuestNetwork } from "../network/mod.ts";
 import type { UnpackedImage } from "./ports.ts";
-import { removeShimSocket } from "./lost_processes.ts";
+import { endLostProcesses } from "./lost_processes.ts";
 import { containerInfo, encodeRecord, type EngineRecord } from "./record.ts";
 import { setPhase } from "./phase.ts";
 import { stopSignalNumber } from "./signals.ts";
@@ -33,8 +34,10 @@ export async function createContainer(
   let runtime!: ResolvedRuntime;
   let image!: UnpackedImage;
   let leaseId = "";
+  let preparing: Promise<Mount[]> | undefined;
   let mounts!: Mount[];
-  let netnsPath = "";
+  let attaching!: Promise<unknown>;
+  let guest!: Pick<GuestNetwork, "netnsPath" | "address">;
   let stdio!: Awaited<ReturnType<typeof io.prepare>>;
   let ociSpec!: Record<string, unknown>;
   let container!: Container;
@@ -66,16 +69,27 @@ export async function createContainer(
     },
     {
       name: "snapshot",
-      async run(signal) {
-        mounts = await prepareSnapshot(context, { id, chainId: image.chainId, leaseId, signal });
+      run(signal) {
+        // Beside the network; whoever needs it waits for it.
+        preparing = prepareSnapshot(context, { id, chainId: image.chainId, leaseId, signal });
+        preparing.catch(() => {});
+        return Promise.resolve();
       },
-      undo: () => removeSnapshot(context, id),
+      async undo() {
+        await Promise.allSettled([preparing]);
+        await removeSnapshot(context, id);
+      },
     },
     {
       name: "network",
       async run(signal) {
-        const guest = await network.attach(id, { tap: runtime.isVm, signal });
-        netnsPath = guest.netnsPath;
+        // What the host still has to do for the guest goes on beside the creation of the task.
+        const reachable = Promise.withResolvers<Pick<GuestNetwork, "netnsPath" | "address">>();
+        const whole = network.attach(id, { tap: runtime.isVm, signal, onAddress: reachable.resolve });
+        attaching = whole;
+        attaching.catch(() => {});
+        // A virtual machine takes the network over as it finds it.
+        guest = await (runtime.isVm ? whole : Promise.race([whole, reachable.promise]));
         record = {
           phase: "creating",
           imageDigest: image.digest,
@@ -88,6 +102,7 @@ export async function createContainer(
           address: guest.address,
         };
       },
+      // In line behind the attaching.
       undo: () => network.detach(id),
     },
     {
@@ -100,7 +115,14 @@ export async function createContainer(
     {
       name: "spec",
       async run() {
-        ociSpec = await specs.build({ container: spec, image, netnsPath, address: record.address, mounts });
+        mounts = await preparing!;
+        ociSpec = await specs.build({
+          container: spec,
+          image,
+          netnsPath: guest.netnsPath,
+          address: guest.address,
+          mounts,
+        });
       },
       undo: () => specs.release(id),
     },
@@ -133,12 +155,15 @@ export async function createContainer(
       },
       async undo() {
         await endTask(context, id, { stopSignal: record.stopSignal, graceMs: 0 });
-        await removeShimSocket(client, id);
+        // A containerd that was killed in the middle knows nothing of the shim it has started.
+        await endLostProcesses(context, id);
       },
     },
     {
       name: "start",
       async run(signal) {
+        // Nothing of the container runs before it is cut off from host and guests.
+        await attaching;
         await allDone([
           client.tasks.start({ containerId: id }, { signal, timeoutMs: TASK_TIMEOUT_MS })
             .then((started) => pid = started.pid),

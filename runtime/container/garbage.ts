@@ -4,7 +4,7 @@ import type { KeyedMutex } from "./keyed_mutex.ts";
 import { endLostProcesses, processOwners } from "./lost_processes.ts";
 import { decodeRecord } from "./record.ts";
 import { removeContainer } from "./remove.ts";
-import { removeSnapshot, snapshotOwners } from "./snapshot.ts";
+import { deleteLease, leaseOwners, removeSnapshot, snapshotOwners } from "./snapshot.ts";
 
 /**
  * Removes what belongs to no container: what an agent did not live to make or to remove, and what somebody's hand
@@ -29,6 +29,12 @@ export async function collectGarbage(context: EngineContext, mutex: KeyedMutex):
   const exclusively = async (id: string, work: () => Promise<void>) => {
     if (!live.has(id)) await attempt(id, () => mutex.run(id, work, { unseenBy: busy }));
   };
+  // First, while only the busy ones are spared: a lease is over with the operation that made it.
+  await attempt("leases", async () => {
+    for (const { id, leaseId } of await leaseOwners(context)) {
+      await exclusively(id, () => deleteLease(context, leaseId));
+    }
+  });
   for (const id of await unfinished(context, live)) {
     await exclusively(id, () => removeContainer(context, id));
   }

@@ -8,13 +8,15 @@ import { SNAPSHOT_OWNER_LABEL } from "./record.ts";
 /** A lease that its maker did not live to end is ended by containerd after this time, in milliseconds. */
 export const LEASE_EXPIRY_MS = 10 * 60_000;
 
+const LEASE_PREFIX = "hypercore-";
+
 /** Keeps what is being made, and the image's snapshots, from garbage collection until a record refers to it. */
 export async function createLease(
   context: EngineContext,
   options: { id: string; chainId: string; signal: AbortSignal },
 ): Promise<string> {
   const { client, snapshotter } = context;
-  const leaseId = `hypercore-${options.id}-${crypto.randomUUID().slice(0, 8)}`;
+  const leaseId = `${LEASE_PREFIX}${options.id}-${crypto.randomUUID().slice(0, 8)}`;
   const expire = new Date(Date.now() + LEASE_EXPIRY_MS).toISOString();
   const { signal } = options;
   await client.leases.create({ id: leaseId, labels: { "containerd.io/gc.expire": expire } }, { signal });
@@ -26,6 +28,19 @@ export async function createLease(
 /** Ends a lease. Idempotent. */
 export async function deleteLease(context: Pick<EngineContext, "client">, leaseId: string): Promise<void> {
   await untilDone(() => ignoreNotFound(context.client.leases.delete({ id: leaseId })));
+}
+
+/** The leases of {@linkcode createLease} that have not ended, by the container they were made for. */
+export async function leaseOwners(
+  context: Pick<EngineContext, "client">,
+): Promise<{ id: string; leaseId: string }[]> {
+  const { leases } = await context.client.leases.list({}, { timeoutMs: DEFAULT_CALL_TIMEOUT_MS });
+  return leases.flatMap(({ id: leaseId }) => {
+    const id = leaseId.startsWith(LEASE_PREFIX)
+      ? /^(.+)-[0-9a-f]{8}$/.exec(leaseId.slice(LEASE_PREFIX.length))?.[1]
+      : undefined;
+    return id === undefined ? [] : [{ id, leaseId }];
+  });
 }
 
 /** A fresh writable snapshot for the container, in place of one that is there. */
