@@ -4,6 +4,7 @@ export {
   GuestNetworks,
   type GuestNetworksOptions,
   type Network,
+  type NetworkAttachOptions,
   type NetworkGarbage,
 } from "./network.ts";
 export { parseSubnet, type Subnet } from "./subnet.ts";

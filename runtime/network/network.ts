@@ -30,6 +30,18 @@ export interface GuestNetwork {
   gateway: string;
 }
 
+/** How a guest is attached. */
+export interface NetworkAttachOptions {
+  /** The runtime is a virtual machine. */
+  tap?: boolean;
+  signal?: AbortSignal;
+  /**
+   * Told as soon as the netns and its address are there. The guest may be built from then on, but not run: it is not
+   * isolated before {@linkcode Network.attach} resolves.
+   */
+  onAddress?: (guest: GuestNetwork) => void;
+}
+
 /** What {@linkcode GuestNetworks.collectGarbage} has removed. */
 export interface NetworkGarbage {
   netns: number;
@@ -49,7 +61,7 @@ export interface Network {
    * Makes the container's network, or returns the one it has. A failure leaves nothing behind. `tap` is for runtimes
    * that are virtual machines.
    */
-  attach(id: string, options?: { tap?: boolean; signal?: AbortSignal }): Promise<GuestNetwork>;
+  attach(id: string, options?: NetworkAttachOptions): Promise<GuestNetwork>;
   /** Takes the network down; the container's processes must be gone. Idempotent, at every half-made state. */
   detach(id: string): Promise<void>;
   /** The network a container has; `undefined` when it has none or only half of one. */
@@ -116,7 +128,7 @@ export class GuestNetworks implements Network {
     });
   }
 
-  attach(id: string, options: { tap?: boolean; signal?: AbortSignal } = {}): Promise<GuestNetwork> {
+  attach(id: string, options: NetworkAttachOptions = {}): Promise<GuestNetwork> {
     checkId(id);
     return this.#locks.run(id, async () => {
       const existing = await this.#existing(id);
@@ -124,7 +136,7 @@ export class GuestNetworks implements Network {
       for (const type of requiredPlugins({ tap: options.tap ?? false })) await this.#cni.find(type);
       await this.#detach(id);
       try {
-        return await this.#attach({ id, tap: options.tap ?? false, complete: false }, options.signal);
+        return await this.#attach({ id, tap: options.tap ?? false, complete: false }, options);
       } catch (error) {
         await this.#detach(id).catch((cause) =>
           this.#log.warn("half-made network stays until the next garbage collection", {
@@ -194,8 +206,9 @@ export class GuestNetworks implements Network {
     return { netnsPath: this.#netns.path(id), address: link.address, gateway: link.gateway };
   }
 
-  async #attach(record: GuestRecord, signal?: AbortSignal): Promise<GuestNetwork> {
+  async #attach(record: GuestRecord, options: NetworkAttachOptions): Promise<GuestNetwork> {
     const { id } = record;
+    const { signal } = options;
     await this.#records.write(record);
     const netnsPath = await this.#netns.create(id, signal);
     const call = this.#caller({ id, netnsPath, signal });
@@ -214,6 +227,8 @@ export class GuestNetworks implements Network {
     }
     // Written now: DEL of the firewall needs it, also when the agent dies before the end.
     await this.#records.write({ ...record, result });
+    const guest = { netnsPath, address: link.address, gateway: link.gateway };
+    options.onAddress?.(guest);
     const isolated = this.#isolate(link, signal);
     const chained = (async () => {
       for (const plugin of rest) {
@@ -222,7 +237,7 @@ export class GuestNetworks implements Network {
     })();
     await allDone([isolated, chained]);
     await this.#records.write({ ...record, result, complete: true });
-    return { netnsPath, address: link.address, gateway: link.gateway };
+    return guest;
   }
 
   async #isolate(link: GuestLink, signal?: AbortSignal): Promise<void> {
