@@ -270,7 +270,10 @@ export class LiveAgent implements AsyncDisposable {
       files: [
         ...["logs", "containers", "network/guests"].flatMap((name) => fileNames(`${this.dataDir}/${name}`)),
         ...fileNames(`${this.stateDir}/io`),
-        ...fileNames(`${this.stateDir}/containerd/io.containerd.runtime.v2.task`),
+        // Of a bundle that a killed containerd was just making, it leaves this link until its next start.
+        ...fileNames(`${this.stateDir}/containerd/io.containerd.runtime.v2.task`).filter((name) =>
+          !name.endsWith("/work")
+        ),
       ],
     };
   }
