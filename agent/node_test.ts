@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import http from "node:http";
 import net from "node:net";
 import { createClient } from "@connectrpc/connect";
 import {
   createConnectTransport,
   createGrpcTransport,
   createGrpcWebTransport,
+  Http2SessionManager,
 } from "@connectrpc/connect-node";
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
@@ -85,25 +87,12 @@ function post(url: string, body: BodyInit, headers: Record<string, string> = JSO
 }
 
 for (
-  const [protocol, makeTransport] of [
-    ["gRPC", (baseUrl: string) => createGrpcTransport({ baseUrl, interceptors: [bearer] })],
-    [
-      "gRPC-Web",
-      (baseUrl: string) => createGrpcWebTransport({ baseUrl, httpVersion: "1.1", interceptors: [bearer] }),
-    ],
-    [
-      "Connect",
-      (baseUrl: string) => createConnectTransport({ baseUrl, httpVersion: "2", interceptors: [bearer] }),
-    ],
-  ] as const
+  const [protocol, makeTransport] of [["gRPC", grpc], ["gRPC-Web", grpcWeb], ["Connect", connect]] as const
 ) {
-  Deno.test({
-    name: `all services answer ${protocol} on the one port`,
-    sanitizeResources: false,
-    sanitizeOps: false,
-  }, async () => {
+  Deno.test(`all services answer ${protocol} on the one port`, async () => {
     await using agent = await start();
-    const transport = makeTransport(agent.api);
+    using client = makeTransport(agent.api);
+    const { transport } = client;
     const cluster = createClient(ClusterService, transport);
     const spawned = await cluster.spawn({
       imageRef: "web:1",
@@ -252,10 +241,18 @@ Deno.test("the HTTP API refuses bad requests by status and reason", async () => 
 
 Deno.test("a client that leaves ends its spawn", async () => {
   await using agent = await start();
+  const create = agent.engine.create.bind(agent.engine);
   for (const url of [`${agent.http}/spawn`, `${agent.api}${SPAWN}`]) {
-    const entered = Promise.withResolvers<void>();
-    const gate = Promise.withResolvers<void>();
-    agent.engine.onStep = () => (entered.resolve(), gate.promise);
+    const entered = Promise.withResolvers<AbortSignal>();
+    let creating: Promise<unknown> | undefined;
+    agent.engine.create = (spec, options) => {
+      const gate = Promise.withResolvers<void>();
+      agent.engine.onStep = () => (entered.resolve(options!.signal!), gate.promise);
+      options!.signal!.addEventListener("abort", () => gate.resolve());
+      const created = create(spec, options);
+      creating = created;
+      return created;
+    };
     const leave = new AbortController();
     const call = fetch(url, {
       method: "POST",
@@ -263,12 +260,11 @@ Deno.test("a client that leaves ends its spawn", async () => {
       headers: JSON_HEADERS,
       signal: leave.signal,
     });
-    await entered.promise;
+    const signal = await entered.promise;
+    assert(!signal.aborted);
     leave.abort();
     await assert.rejects(call);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    gate.resolve();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await assert.rejects(creating!);
     assert.deepEqual(await agent.engine.list(), [], url);
   }
 });
@@ -325,6 +321,36 @@ function raw(port: number, host: string): Promise<string> {
     socket.on("close", () => resolve(text));
     socket.on("error", reject);
   });
+}
+
+function grpc(baseUrl: string) {
+  const sessionManager = new Http2SessionManager(baseUrl);
+  const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors: [bearer] });
+  return { transport, [Symbol.dispose]: () => sessionManager.abort() };
+}
+
+function connect(baseUrl: string) {
+  const sessionManager = new Http2SessionManager(baseUrl);
+  const transport = createConnectTransport({
+    baseUrl,
+    httpVersion: "2",
+    sessionManager,
+    interceptors: [bearer],
+  });
+  return { transport, [Symbol.dispose]: () => sessionManager.abort() };
+}
+
+/** By HTTP/1.1. */
+function grpcWeb(baseUrl: string) {
+  const agent = new http.Agent({ keepAlive: false });
+  const nodeOptions = { agent };
+  const transport = createGrpcWebTransport({
+    baseUrl,
+    httpVersion: "1.1",
+    nodeOptions,
+    interceptors: [bearer],
+  });
+  return { transport, [Symbol.dispose]: () => agent.destroy() };
 }
 
 // deno-lint-ignore no-explicit-any

@@ -155,6 +155,7 @@ function endlessSession(onDispose: () => void): ProcessSession {
     pid: 1,
     tty: false,
     output: {
+      // deno-lint-ignore require-yield
       async *[Symbol.asyncIterator]() {
         await exitCode.catch(() => {}); // it was disposed: there is no more output
       },

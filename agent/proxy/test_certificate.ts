@@ -17,7 +17,7 @@ export async function writeCertificate(
         "-days",
         "2",
       ],
-      ...["-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:*.test,DNS:localhost"],
+      ...["-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:*.test,DNS:localhost,IP:127.0.0.1"],
       ...[
         "-addext",
         "basicConstraints=critical,CA:FALSE",

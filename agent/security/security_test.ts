@@ -109,6 +109,23 @@ Deno.test("the token is made once, for its owner alone, by however many agents",
   }
 });
 
+Deno.test("a token file that somebody planted is neither used nor followed", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    await Deno.symlink(`${dir}/elsewhere`, `${dir}/${TOKEN_FILE}`);
+    await assert.rejects(loadToken(dir), /Cannot load the API token .*0600/);
+    await Deno.writeTextFile(`${dir}/elsewhere`, token, { mode: 0o600 });
+    await assert.rejects(loadToken(dir), /Cannot load the API token .*0600/);
+    await Deno.remove(`${dir}/${TOKEN_FILE}`);
+    await Deno.mkdir(`${dir}/${TOKEN_FILE}`, { mode: 0o700 });
+    await assert.rejects(loadToken(dir), /Cannot load the API token/);
+    assert.deepEqual([...Deno.readDirSync(dir)].map((entry) => entry.name).sort(), ["elsewhere", TOKEN_FILE]);
+    assert.equal(await Deno.readTextFile(`${dir}/elsewhere`), token);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("only loopback, TLS or insecure may listen", () => {
   const address = { host: "0.0.0.0", port: 8000 };
   const apiTls = { certFile: "c", keyFile: "k" };
