@@ -97,6 +97,7 @@ export async function startNode(
     await listenApi({
       address: config.grpcBindAddr,
       tls: config.apiTls,
+      log,
       handler: apiHandler({
         routes: routes({ api, manager, engine, images, facts }),
         guard,
@@ -114,7 +115,7 @@ export async function startNode(
     ready: async () => void await engine.health(),
   });
   const httpListener = stack.use(
-    await listenHttp(app, { address: config.httpBindAddr, tls: config.apiTls }),
+    await listenHttp(app, { address: config.httpBindAddr, tls: config.apiTls, log }),
   );
   // Disposed first: streams end before the ports close.
   stack.defer(() => shutdown.abort(new RuntimeError("unavailable", "Cannot go on: the agent is stopping")));

@@ -79,7 +79,7 @@ async function start() {
     shutdown: new AbortController().signal,
   });
   const { address: { port } } = undo.use(
-    await listenApi({ address: { host: "127.0.0.1", port: 0 }, handler }),
+    await listenApi({ address: { host: "127.0.0.1", port: 0 }, handler, log: silentLog }),
   );
   const baseUrl = `http://127.0.0.1:${port}`;
   // Connections of their own, as one carries no more than so many calls.

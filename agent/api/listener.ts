@@ -2,7 +2,9 @@ import { Buffer } from "node:buffer";
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
+import type { Log } from "../../runtime/log.ts";
 import type { HostPort, TlsFiles } from "../config.ts";
+import { CertificateFiles } from "../proxy/certificate.ts";
 import type { apiHandler } from "./handler.ts";
 
 /** Connections at once on the API port. */
@@ -20,10 +22,16 @@ const CLOSE_MS = 1_000;
 const PREFACE = Buffer.from("PRI * HTTP/2.0");
 const TELLING_BYTES = 3;
 
+/** How often the certificate's files are looked at, milliseconds. */
+export const CERTIFICATE_POLL_MS = 2_000;
+
 /** What {@linkcode listenApi} is given. */
 export interface ApiListenerOptions {
   address: HostPort;
+  /** Serves TLS; changed files are taken up while running. */
   tls?: TlsFiles;
+  log: Log;
+  certificatePollMs?: number;
   handler: ReturnType<typeof apiHandler>;
 }
 
@@ -40,9 +48,10 @@ export interface ApiListener extends AsyncDisposable {
 export async function listenApi(options: ApiListenerOptions): Promise<ApiListener> {
   const { address } = options;
   const sockets = new Set<net.Socket>();
+  await using stack = new AsyncDisposableStack();
   const { server, inner } = options.tls === undefined
     ? clearServer(options)
-    : await tlsServer(options, options.tls);
+    : await tlsServer(options, { tls: options.tls, stack });
   server.maxConnections = MAX_CONNECTIONS;
   server.on("connection", (socket: net.Socket) => {
     sockets.add(socket);
@@ -57,9 +66,11 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
     server.listen({ host: address.host, port: address.port }, resolve);
   });
   const { port } = server.address() as net.AddressInfo;
+  const owned = stack.move();
   return {
     address: { host: address.host, port },
     async [Symbol.asyncDispose]() {
+      await owned.disposeAsync();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const each of inner) each.close();
       const timer = setTimeout(() => sockets.forEach((socket) => socket.destroy()), CLOSE_MS);
@@ -101,9 +112,28 @@ function clearServer({ handler }: ApiListenerOptions) {
   return { server, inner: [h1, h2] };
 }
 
-async function tlsServer({ handler }: ApiListenerOptions, tls: TlsFiles) {
-  const [cert, key] = await Promise.all([Deno.readTextFile(tls.certFile), Deno.readTextFile(tls.keyFile)]);
-  const options = { cert, key, allowHTTP1: true, settings: http2Settings, minVersion: "TLSv1.2" as const };
+async function tlsServer(
+  { handler, log, certificatePollMs = CERTIFICATE_POLL_MS }: ApiListenerOptions,
+  { tls, stack }: { tls: TlsFiles; stack: AsyncDisposableStack },
+) {
+  const files = stack.use(
+    await CertificateFiles.open({
+      ...tls,
+      pollMs: certificatePollMs,
+      onChange(pair) {
+        server.setSecureContext({ ...pair, minVersion: "TLSv1.2" });
+        log.info("API certificate renewed", { file: tls.certFile });
+      },
+      onRefused: (error) =>
+        log.error("new API certificate refused, the old one stays", { error: error.message }),
+    }),
+  );
+  const options = {
+    ...files.pair,
+    allowHTTP1: true,
+    settings: http2Settings,
+    minVersion: "TLSv1.2" as const,
+  };
   const server = http2.createSecureServer({ ...options, maxSessionMemory: SESSION_MEBIBYTES }, handler);
   server.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
   server.on("tlsClientError", (_error, socket) => socket.destroy());

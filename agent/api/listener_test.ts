@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import tls from "node:tls";
+import { silentLog } from "../../runtime/log.ts";
 import { writeCertificate } from "../proxy/test_certificate.ts";
 import {
   type ApiListener,
@@ -116,6 +117,29 @@ Deno.test("one TLS port takes HTTP/1.1 in any pieces, and HTTP/2", async (t) => 
   });
 });
 
+Deno.test("a new certificate is served to new connections, and a broken one is not", async () => {
+  const dir = await Deno.makeTempDir();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => Deno.remove(dir, { recursive: true }));
+  await using listener = await listen(await writeCertificate(dir, "first"));
+  const served = () =>
+    new Promise<unknown>((resolve, reject) => {
+      const { port } = listener.address;
+      const socket = tls.connect({ host: "127.0.0.1", port, rejectUnauthorized: false }, () => {
+        const { subject } = socket.getPeerCertificate();
+        socket.once("close", () => resolve(subject.CN)).destroy();
+      });
+      socket.on("error", reject);
+    });
+  assert.equal(await served(), "first");
+  await writeCertificate(dir, "second");
+  while (await served() !== "second");
+  await Deno.writeTextFile(`${dir}/cert.pem`, "broken");
+  for (let round = 0; round < 5; round++) assert.equal(await served(), "second");
+  await writeCertificate(dir, "third");
+  while (await served() !== "third");
+});
+
 Deno.test("noise, a head that is too large and a client that leaves harm nobody else", async () => {
   await using listener = await listen();
   const { port } = listener.address;
@@ -178,7 +202,7 @@ Deno.test("an address that is taken is named", async () => {
   await using listener = await listen();
   const { host, port } = listener.address;
   await assert.rejects(
-    listenApi({ address: { host, port }, handler: echo }),
+    listenApi({ address: { host, port }, handler: echo, log: silentLog }),
     new RegExp(`Cannot listen on "${host}:${port}"`),
   );
 });
@@ -189,7 +213,13 @@ function listen(
   tls?: { certFile: string; keyFile: string },
   handler: (request: IncomingMessage, response: ServerResponse) => void = echo as never,
 ): Promise<ApiListener> {
-  return listenApi({ address: { host: "127.0.0.1", port: 0 }, tls, handler: handler as Handler });
+  return listenApi({
+    address: { host: "127.0.0.1", port: 0 },
+    tls,
+    handler: handler as Handler,
+    log: silentLog,
+    certificatePollMs: 20,
+  });
 }
 
 /** Answers with the length of the body. */
