@@ -9,146 +9,227 @@ import {
   startNginxProxy,
   startUpstream,
 } from "./support/proxy_peers.ts";
+import { cpuMs, rssMiB, wrk } from "./support/measure.ts";
+import { median } from "./support/stats.ts";
 
-/**
- * Compares the proxy with nginx, Caddy and HAProxy: `deno run -A --unstable-net tests/bench/proxy.ts`. Set CADDY to a
- * Caddy binary that is not on PATH; peers that are missing are left out. ROUNDS and SECONDS change the effort.
- */
-const ROUNDS = Number(Deno.env.get("ROUNDS") ?? 5);
-const SECONDS = Number(Deno.env.get("SECONDS") ?? 4);
+/** How much effort {@linkcode proxyBench} makes; the defaults take about three minutes. */
+export interface ProxyBenchOptions {
+  /** Turns of every proxy in every case. */
+  rounds?: number;
+  /** Length of one turn. */
+  seconds?: number;
+  /** Caddy's executable. */
+  caddy?: string;
+  /** Told what is going on. */
+  onProgress?: (line: string) => void;
+}
+
+type Effort = Required<ProxyBenchOptions>;
+
 const FILES = { small: 100, medium: 20 * 1024, large: 1 << 20 };
+const CONNECTIONS = 64;
+const RATE_PER_SECOND = 5000;
+const HEADER = [
+  "case",
+  "proxy",
+  "req/s",
+  "min–max",
+  "÷ nginx",
+  "÷ Caddy",
+  "p50 ms",
+  "p99 ms",
+  "p99 − upstream's",
+  "CPU µs/req",
+  "RSS MiB before → after",
+];
 
+/** One turn of one proxy. */
 interface Sample {
   requestsPerSecond: number;
+  p50Ms: number;
   p99Ms: number;
+  cpuMicros: number;
 }
 
-async function wrk(url: string): Promise<Sample> {
-  const { stdout } = await new Deno.Command("wrk", {
-    args: ["-t1", "-c64", `-d${SECONDS}`, "--latency", "-H", "Host: app.test", url],
-  }).output();
-  const text = new TextDecoder().decode(stdout);
-  const [, p99, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(text) ?? [];
-  if (/Non-2xx|Socket errors/.test(text)) throw new Error(`Cannot measure "${url}": ${text}`);
-  return {
-    requestsPerSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]),
-    p99Ms: Number(p99) * { us: 0.001, ms: 1, s: 1000 }[unit as "us" | "ms" | "s"],
-  };
+/** All turns of one proxy in one case. */
+interface Series {
+  peer: Peer;
+  samples: Sample[];
+  rssBefore: number;
+  rssAfter: number;
 }
 
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+/**
+ * Compares the proxy with nginx, HAProxy and Caddy in front of one static nginx, taking turns; peers that are not installed
+ * are left out. Returns one Markdown table of medians. CPU per request counts the proxy's process alone, so it tells most
+ * on a machine with other work.
+ */
+export async function proxyBench(options: ProxyBenchOptions = {}): Promise<string> {
+  const effort: Effort = { rounds: 3, seconds: 2, caddy: "caddy", onProgress: () => {}, ...options };
+  const loadBefore = Deno.loadavg()[0];
+  const dir = await Deno.makeTempDir();
+  const rows: string[][] = [HEADER, HEADER.map(() => "---")];
+  try {
+    await Deno.chmod(dir, 0o755); // for nginx's workers
+    for (const [name, bytes] of Object.entries(FILES)) {
+      await Deno.writeFile(`${dir}/${name}`, new Uint8Array(bytes).fill(120));
+    }
+    await using upstream = await startUpstream({ dir, port: freePort(), root: dir });
+    {
+      await using peers = await startAll(dir, upstream.port, effort);
+      rows.push(...await throughput("100 B", peers.all, "http", "/small", effort));
+      rows.push(...await throughput("1 MiB", peers.all, "http", "/large", effort));
+      rows.push(...await latency([{ ...upstream, name: "none: upstream alone" }, ...peers.all], effort));
+    }
+    {
+      const tls = await writeCertificate(dir, "app.test");
+      await using peers = await startAll(dir, upstream.port, effort, tls);
+      rows.push(...await throughput("100 B, TLS", peers.all, "https", "/small", effort));
+      rows.push(...await throughput("1 MiB, TLS", peers.all, "https", "/large", effort));
+    }
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+  const load = `${loadBefore.toFixed(1)} before, ${Deno.loadavg()[0].toFixed(1)} after`;
+  return `${CONNECTIONS} kept connections; medians of ${effort.rounds} turns of ${effort.seconds} s; load average ${load}.\n\n` +
+    rows.map((cells) => `| ${cells.join(" | ")} |`).join("\n") + "\n";
 }
 
-function rssMiB(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(Deno.readTextFileSync(`/proc/${pid}/status`))?.[1]) / 1024;
+/** wrk, as fast as it goes. */
+async function throughput(
+  title: string,
+  peers: Peer[],
+  scheme: string,
+  path: string,
+  effort: Effort,
+): Promise<string[][]> {
+  const all = await takeTurns(title, peers, effort, async (peer) => {
+    const url = `${scheme}://127.0.0.1:${peer.port}${path}`;
+    const cpuBefore = cpuMs(peer.pid);
+    const { requests, ...rest } = await wrk(url, { seconds: effort.seconds, connections: CONNECTIONS });
+    return { ...rest, cpuMicros: (cpuMs(peer.pid) - cpuBefore) * 1000 / requests };
+  });
+  const rate = (series?: Series) => series && median(series.samples.map((one) => one.requestsPerSecond));
+  const named = (name: string) => rate(all.find(({ peer }) => peer.name === name));
+  const nginx = named("nginx"), caddy = named("Caddy");
+  return all.map((series) => {
+    const rates = series.samples.map((one) => one.requestsPerSecond);
+    const over = (reference?: number) => reference ? (rate(series)! / reference).toFixed(2) : "";
+    const span = `${Math.min(...rates).toFixed(0)}–${Math.max(...rates).toFixed(0)}`;
+    return row(title, series, [rate(series)!.toFixed(0), span, over(nginx), over(caddy)], "");
+  });
+}
+
+/** 20 KB at a constant rate; the first peer is the upstream itself, whose latency is the floor of the same round. */
+async function latency(peers: Peer[], effort: Effort): Promise<string[][]> {
+  const { seconds } = effort;
+  const title = `20 KB at ${RATE_PER_SECOND}/s`;
+  const rate = { path: "/medium", ratePerSecond: RATE_PER_SECOND, seconds, connections: CONNECTIONS };
+  const all = await takeTurns(title, peers, effort, async (peer) => {
+    const cpuBefore = cpuMs(peer.pid);
+    const startMs = performance.now();
+    const { sorted, requests } = await constantRate({ ...rate, port: peer.port });
+    const at = (share: number) => sorted[Math.floor(sorted.length * share)];
+    return {
+      requestsPerSecond: requests * 1000 / (performance.now() - startMs),
+      p50Ms: at(0.5),
+      p99Ms: at(0.99),
+      cpuMicros: (cpuMs(peer.pid) - cpuBefore) * 1000 / requests,
+    };
+  });
+  return all.map((series) => {
+    const added = series.samples.map((one, round) => one.p99Ms - all[0].samples[round].p99Ms);
+    return row(title, series, ["", "", "", ""], series === all[0] ? "" : median(added).toFixed(1));
+  });
+}
+
+/** Each peer once a round, so that what else the machine does falls on all alike. */
+async function takeTurns(
+  title: string,
+  peers: Peer[],
+  { rounds, onProgress }: Effort,
+  measure: (peer: Peer) => Promise<Sample>,
+): Promise<Series[]> {
+  const all = peers.map((peer): Series => ({ peer, samples: [], rssBefore: rssMiB(peer.pid), rssAfter: 0 }));
+  for (let round = 1; round <= rounds; round++) {
+    onProgress(`${title}: round ${round} of ${rounds}`);
+    for (const { peer, samples } of all) samples.push(await measure(peer));
+  }
+  for (const series of all) series.rssAfter = rssMiB(series.peer.pid);
+  return all;
+}
+
+function row(title: string, series: Series, rates: string[], addedP99: string): string[] {
+  const { peer, samples, rssBefore, rssAfter } = series;
+  const middle = (of: (sample: Sample) => number) => median(samples.map(of)).toFixed(1);
+  return [
+    title,
+    peer.name,
+    ...rates,
+    middle((sample) => sample.p50Ms),
+    middle((sample) => sample.p99Ms),
+    addedP99,
+    middle((sample) => sample.cpuMicros),
+    `${rssBefore.toFixed(0)} → ${rssAfter.toFixed(0)}`,
+  ];
+}
+
+interface Peers extends AsyncDisposable {
+  all: Peer[];
 }
 
 async function startAll(
   dir: string,
   upstreamPort: number,
+  { caddy, onProgress }: Effort,
   tls?: { certFile: string; keyFile: string },
-): Promise<Peer[]> {
-  const caddy = Deno.env.get("CADDY") ?? "caddy";
-  const ours = async (workers: number) => {
-    const port = freePort();
-    const script = new URL("./support/proxy_process.ts", import.meta.url).pathname;
-    const files = tls ? [tls.certFile, tls.keyFile] : [];
-    const args = [
-      "run",
-      "-A",
-      "--unstable-net",
-      script,
-      `${port}`,
-      `${upstreamPort}`,
-      `${workers}`,
-      ...files,
-    ];
-    return await start(`hypercore ×${workers}`, [Deno.execPath(), ...args], port);
-  };
+): Promise<Peers> {
   const starters = [
-    () => ours(1),
-    () => ours(2),
+    () => startOurs({ upstreamPort, workers: 1, tls }),
+    () => startOurs({ upstreamPort, workers: 2, tls }),
     () => startNginxProxy({ dir, port: freePort(), upstreamPort, tls }),
     () => startHaproxy({ dir, port: freePort(), upstreamPort, tls }),
     () => startCaddy({ dir, port: freePort(), upstreamPort, tls, binary: caddy }),
   ];
-  const peers: Peer[] = [];
+  await using stack = new AsyncDisposableStack();
+  const all: Peer[] = [];
   for (const starter of starters) {
     try {
-      peers.push(await starter());
+      all.push(stack.use(await starter()));
     } catch (error) {
-      console.log(`left out: ${error instanceof Error ? error.message : error}`);
+      onProgress(`left out: ${error instanceof Error ? error.message : error}`);
     }
   }
-  return peers;
+  const started = stack.move();
+  return { all, [Symbol.asyncDispose]: () => started.disposeAsync() };
 }
 
-async function throughput(title: string, peers: Peer[], scheme: string, path: string): Promise<void> {
-  const samples = new Map(peers.map((peer) => [peer, [] as Sample[]]));
-  const before = new Map(peers.map((peer) => [peer, rssMiB(peer.pid)]));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const peer of peers) samples.get(peer)!.push(await wrk(`${scheme}://127.0.0.1:${peer.port}${path}`));
-  }
-  const rate = (peer: Peer) => median(samples.get(peer)!.map((sample) => sample.requestsPerSecond));
-  const reference = rate(peers.find((peer) => peer.name === "nginx") ?? peers[0]);
-  console.log(
-    `\n### ${title}\n\n| proxy | req/s (median of ${ROUNDS}) | min–max | ÷ nginx | p99 ms | RSS MiB |\n|---|---|---|---|---|---|`,
+async function startOurs(
+  { upstreamPort, workers, tls }: {
+    upstreamPort: number;
+    workers: number;
+    tls?: { certFile: string; keyFile: string };
+  },
+): Promise<Peer> {
+  const port = freePort();
+  const script = new URL("./support/proxy_process.ts", import.meta.url).pathname;
+  const files = tls ? [tls.certFile, tls.keyFile] : [];
+  const args = [script, `${port}`, `${upstreamPort}`, `${workers}`, ...files];
+  return await start(
+    `hypercore ×${workers}`,
+    [Deno.execPath(), "run", "-A", "--unstable-net", ...args],
+    port,
   );
-  for (const peer of peers) {
-    const all = samples.get(peer)!;
-    const rates = all.map((sample) => sample.requestsPerSecond);
-    const span = `${Math.min(...rates).toFixed(0)}–${Math.max(...rates).toFixed(0)}`;
-    const p99 = median(all.map((sample) => sample.p99Ms)).toFixed(1);
-    const rss = `${before.get(peer)!.toFixed(0)} → ${rssMiB(peer.pid).toFixed(0)}`;
-    console.log(
-      `| ${peer.name} | ${rate(peer).toFixed(0)} | ${span} | ${
-        (rate(peer) / reference).toFixed(2)
-      } | ${p99} | ${rss} |`,
-    );
-  }
 }
 
-async function latency(peers: Peer[]): Promise<void> {
-  const rate = { path: "/medium", ratePerSecond: 5000, seconds: SECONDS, connections: 64 };
-  console.log(
-    `\n### 20 KB at 5,000 requests/s\n\n| via | p50 ms | p99 ms (median of ${ROUNDS}) |\n|---|---|---|`,
-  );
-  const results = new Map(peers.map((peer) => [peer, [] as { p50: number; p99: number }[]]));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const peer of peers) {
-      const sorted = await constantRate({ ...rate, port: peer.port });
-      const at = (share: number) => sorted[Math.floor(sorted.length * share)];
-      results.get(peer)!.push({ p50: at(0.5), p99: at(0.99) });
-    }
-  }
-  for (const [peer, all] of results) {
-    const p50 = median(all.map((one) => one.p50)), p99 = median(all.map((one) => one.p99));
-    console.log(`| ${peer.name} | ${p50.toFixed(2)} | ${p99.toFixed(2)} |`);
-  }
-}
-
-const dir = await Deno.makeTempDir();
-try {
-  await Deno.chmod(dir, 0o755);
-  for (const [name, bytes] of Object.entries(FILES)) {
-    await Deno.writeFile(`${dir}/${name}`, new Uint8Array(bytes).fill(120));
-  }
-  await using upstream = await startUpstream({ dir, port: freePort(), root: dir });
-  {
-    await using stack = new AsyncDisposableStack();
-    const peers = (await startAll(dir, upstream.port)).map((peer) => stack.use(peer));
-    await throughput("100 B, 64 connections", peers, "http", "/small");
-    await throughput("1 MiB, 64 connections", peers, "http", "/large");
-    await latency([{ ...upstream, name: "upstream alone" }, ...peers]);
-  }
-  {
-    await using stack = new AsyncDisposableStack();
-    const tls = await writeCertificate(dir, "app.test");
-    const peers = (await startAll(dir, upstream.port, tls)).map((peer) => stack.use(peer));
-    await throughput("100 B, 64 connections, TLS", peers, "https", "/small");
-    await throughput("1 MiB, 64 connections, TLS", peers, "https", "/large");
-  }
-} finally {
-  await Deno.remove(dir, { recursive: true });
+// Alone: `deno run -A --unstable-net tests/bench/proxy.ts`; ROUNDS, SECONDS and CADDY change what it does.
+if (import.meta.main) {
+  const { ROUNDS, SECONDS, CADDY } = Deno.env.toObject();
+  const table = await proxyBench({
+    ...(ROUNDS ? { rounds: Number(ROUNDS) } : {}),
+    ...(SECONDS ? { seconds: Number(SECONDS) } : {}),
+    ...(CADDY ? { caddy: CADDY } : {}),
+    onProgress: (line) => console.error(line),
+  });
+  console.log(table);
 }

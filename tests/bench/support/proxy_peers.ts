@@ -59,7 +59,7 @@ backend b
   server s 127.0.0.1:${upstreamPort}
 `,
   );
-  return await start("haproxy", ["/usr/sbin/haproxy", "-db", "-f", config], port);
+  return await start("HAProxy", ["/usr/sbin/haproxy", "-db", "-f", config], port);
 }
 
 export async function startCaddy(options: PeerOptions & { binary: string }): Promise<Peer> {
@@ -71,6 +71,7 @@ export async function startCaddy(options: PeerOptions & { binary: string }): Pro
       handle: [{ handler: "reverse_proxy", upstreams: [{ dial: `127.0.0.1:${upstreamPort}` }] }],
     }],
     automatic_https: { disable: true },
+    // For clients without a server name; wrk sends the IP address, which the certificate names too.
     ...(tls ? { tls_connection_policies: [{ default_sni: "app.test" }] } : {}),
   };
   const certificates = tls
@@ -84,7 +85,7 @@ export async function startCaddy(options: PeerOptions & { binary: string }): Pro
       apps: { http: { servers: { s: server } }, ...certificates },
     }),
   );
-  return await start("caddy", [binary, "run", "--config", config], port, { HOME: dir, XDG_DATA_HOME: dir });
+  return await start("Caddy", [binary, "run", "--config", config], port, { HOME: dir, XDG_DATA_HOME: dir });
 }
 
 /** Runs a command and waits until its port answers. */
