@@ -2,7 +2,6 @@ import { type Coordinate, decodePingPayload, encodePingPayload } from "../codec/
 import { DecodeError } from "../codec/error.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import * as codec from "../codec/serf_messages.ts";
-import { decodeSerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
 import { encodeTags, type Tags } from "../codec/tags.ts";
 import { NO_BYTES } from "../codec/text.ts";
 import type { Alive } from "../codec/types.ts";
@@ -23,6 +22,7 @@ import { Members } from "./members.ts";
 import type { QueryHandler } from "./open_queries.ts";
 import { Queries, type QueryOptions, SerfError } from "./queries.ts";
 import { Reconnector } from "./reconnector.ts";
+import { StateSync } from "./state_sync.ts";
 import { UserEvents } from "./user_events.ts";
 
 /** What a {@linkcode SerfCore} is made of. */
@@ -44,14 +44,13 @@ export class SerfCore {
   readonly #config: SerfConfig;
   readonly #options: SerfCoreOptions;
   readonly #userEvents: UserEvents;
-  readonly #keys: KeyManager;
+  readonly #sync: StateSync;
   readonly #reconnector: Reconnector;
   readonly #broadcasts: Broadcasts;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
   readonly #reader = new MsgpackReader({ remember: true });
   #events: SerfEvent[] = [];
-  #ignoringOld = 0;
   #encodedPlace: { of: Coordinate; bytes: Uint8Array } | undefined;
   #state: "alive" | "leaving" | "left" = "alive";
 
@@ -61,7 +60,7 @@ export class SerfCore {
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
     this.#userEvents = new UserEvents(this.#config.eventBuffer);
-    this.#keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
+    const keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
     const { name } = options.memberlist;
     this.members = new Members({
       selfName: name,
@@ -99,10 +98,18 @@ export class SerfCore {
       config: this.#config,
       memberlist: this.memberlist,
       members: this.members,
-      keys: this.#keys,
+      keys,
       random: options.random,
       emit,
       broadcast: (message) => this.#broadcasts.query(message),
+    });
+    this.#sync = new StateSync({
+      members: this.members,
+      userEvents: this.#userEvents,
+      queryLog: this.queries.log,
+      keys,
+      sendKeys: options.verifyOutgoing !== false,
+      takeUserEvent: (event) => this.#takeUserEvent(event, undefined),
     });
   }
 
@@ -191,9 +198,9 @@ export class SerfCore {
   join(nowMs: number, to: Endpoint, options: { ignoreOld: boolean }, done: JoinDone): void {
     this.memberlist.tick(nowMs);
     this.#reconnector.addSeed(to);
-    if (options.ignoreOld) this.#ignoringOld++;
+    if (options.ignoreOld) this.#sync.ignoreOld();
     this.memberlist.pushPull(to, { join: true }, (error) => {
-      if (options.ignoreOld) this.#ignoringOld--;
+      if (options.ignoreOld) this.#sync.deliverOld();
       if (error === undefined) this.#announce();
       done(error);
     });
@@ -375,45 +382,6 @@ export class SerfCore {
     }
   }
 
-  #localState(): Uint8Array {
-    const statusLTimes: [string, number][] = [];
-    for (const member of this.members.values()) statusLTimes.push([member.name, member.statusLTime]);
-    return encodeSerfPushPull({
-      ltime: this.members.clock.time,
-      statusLTimes,
-      leftMembers: Array.from(this.members.left, (member) => member.name),
-      eventLTime: this.#userEvents.clock.time,
-      events: this.#userEvents.slots(),
-      queryLTime: this.queries.log.clock.time,
-      keyring: this.#options.verifyOutgoing === false ? undefined : this.#keys.state(),
-    });
-  }
-
-  #mergeRemoteState(bytes: Uint8Array, join: boolean): void {
-    if (bytes[0] !== codec.SerfType.pushPull) {
-      throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
-    }
-    const state = decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
-    const nowMs = this.memberlist.nowMs;
-    if (state.ltime > 0) this.members.clock.witness(state.ltime - 1);
-    if (state.eventLTime > 0) this.#userEvents.clock.witness(state.eventLTime - 1);
-    if (state.queryLTime > 0) this.queries.log.clock.witness(state.queryLTime - 1);
-    const left = new Set(state.leftMembers);
-    for (const [node, ltime] of state.statusLTimes) {
-      if (left.has(node)) this.members.leaveIntent({ ltime: ltime + 1, node, prune: false }, nowMs);
-      else this.members.joinIntent({ ltime, node }, nowMs);
-    }
-    if (join && this.#ignoringOld > 0) {
-      this.#userEvents.minTime = Math.max(this.#userEvents.minTime, state.eventLTime);
-    }
-    for (const slot of state.events) {
-      for (const event of slot.events) {
-        this.#takeUserEvent({ ltime: slot.ltime, ...event, coalesce: false }, undefined);
-      }
-    }
-    if (state.keyring !== undefined) this.#keys.merge(state.keyring);
-  }
-
   #delegate(): Delegate {
     return {
       nodeJoined: (node) => this.members.nodeJoined(node),
@@ -424,8 +392,8 @@ export class SerfCore {
       nodeUpdated: (node) => this.members.nodeUpdated(node),
       nameConflict: (node, other) => this.#nameConflict(node, other),
       userMessage: (message) => this.#userMessage(message),
-      localState: () => this.#localState(),
-      mergeRemoteState: (state, join) => this.#mergeRemoteState(state, join),
+      localState: () => this.#sync.local(),
+      mergeRemoteState: (state, join) => this.#sync.merge(state, { join, nowMs: this.memberlist.nowMs }),
       broadcasts: (options: PickOptions, into: Uint8Array[]) => this.#broadcasts.pick(options, into),
       queued: () => this.#broadcasts.queued(),
       ackPayload: () => this.#config.coordinates ? this.#ackPayload() : undefined,

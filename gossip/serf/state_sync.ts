@@ -1,0 +1,82 @@
+import { DecodeError } from "../codec/error.ts";
+import { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { SerfType, type UserEventMessage } from "../codec/serf_messages.ts";
+import { decodeSerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
+import type { KeyManager } from "./key_queries.ts";
+import type { Members } from "./members.ts";
+import type { QueryLog } from "./query_log.ts";
+import type { UserEvents } from "./user_events.ts";
+
+/** What a {@linkcode StateSync} is made of. */
+export interface StateSyncOptions {
+  members: Members;
+  userEvents: UserEvents;
+  queryLog: QueryLog;
+  keys: KeyManager;
+  /** Whether the key ring is handed out: not where packets leave in the open. */
+  sendKeys: boolean;
+  /** Takes an event that the other side remembers. */
+  takeUserEvent(event: UserEventMessage): void;
+}
+
+/** Serf's half of a push/pull: what this node says of itself, and what it takes over from the other. */
+export class StateSync {
+  readonly #options: StateSyncOptions;
+  #ignoringOld = 0;
+
+  constructor(options: StateSyncOptions) {
+    this.#options = options;
+  }
+
+  /** From here to {@linkcode deliverOld}, events from before a join are not delivered. Calls nest. */
+  ignoreOld(): void {
+    this.#ignoringOld++;
+  }
+
+  /** The end of one {@linkcode ignoreOld}. */
+  deliverOld(): void {
+    this.#ignoringOld--;
+  }
+
+  /** This node's state, encoded. */
+  local(): Uint8Array {
+    const { members, userEvents, queryLog, keys, sendKeys } = this.#options;
+    const statusLTimes: [string, number][] = [];
+    for (const member of members.values()) statusLTimes.push([member.name, member.statusLTime]);
+    return encodeSerfPushPull({
+      ltime: members.clock.time,
+      statusLTimes,
+      leftMembers: Array.from(members.left, (member) => member.name),
+      eventLTime: userEvents.clock.time,
+      events: userEvents.slots(),
+      queryLTime: queryLog.clock.time,
+      keyring: sendKeys ? keys.state() : undefined,
+    });
+  }
+
+  /** Takes over another node's state; `join` marks an exchange that joins two clusters. */
+  merge(bytes: Uint8Array, options: { join: boolean; nowMs: number }): void {
+    if (bytes[0] !== SerfType.pushPull) {
+      throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
+    }
+    const { members, userEvents, queryLog, keys } = this.#options;
+    const state = decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
+    if (state.ltime > 0) members.clock.witness(state.ltime - 1);
+    if (state.eventLTime > 0) userEvents.clock.witness(state.eventLTime - 1);
+    if (state.queryLTime > 0) queryLog.clock.witness(state.queryLTime - 1);
+    const left = new Set(state.leftMembers);
+    for (const [node, ltime] of state.statusLTimes) {
+      if (left.has(node)) members.leaveIntent({ ltime: ltime + 1, node, prune: false }, options.nowMs);
+      else members.joinIntent({ ltime, node }, options.nowMs);
+    }
+    if (options.join && this.#ignoringOld > 0) {
+      userEvents.minTime = Math.max(userEvents.minTime, state.eventLTime);
+    }
+    for (const slot of state.events) {
+      for (const event of slot.events) {
+        this.#options.takeUserEvent({ ltime: slot.ltime, ...event, coalesce: false });
+      }
+    }
+    if (state.keyring !== undefined) keys.merge(state.keyring);
+  }
+}
