@@ -102,6 +102,7 @@ Deno.test("suspicion starts long and shrinks with each new confirmation", () => 
     nowMs: 0,
     timers,
     share: 1,
+    confirmedShare: 1,
     leadMs: 0,
     expire: (count) => confirmations = count,
   });
@@ -118,9 +119,32 @@ Deno.test("suspicion starts long and shrinks with each new confirmation", () => 
 
 Deno.test("suspicion in a small cluster takes the shortest time at once", () => {
   const timers = new TimerHeap();
-  const base = { config: PROFILES.lan, from: "a", nowMs: 0, timers, share: 1, leadMs: 0, expire() {} };
+  const base = {
+    config: PROFILES.lan,
+    from: "a",
+    nowMs: 0,
+    timers,
+    share: 1,
+    confirmedShare: 1,
+    leadMs: 0,
+    expire() {},
+  };
   new Suspicion({ ...base, nodes: 3 });
   assert.equal(timers.nextMs, 4_000);
+});
+
+Deno.test("suspicion is shorter where several confirm it than where nobody can", () => {
+  const timers = new TimerHeap();
+  const shares = { share: 0.75, confirmedShare: 0.5 };
+  const base = { config: PROFILES.lan, from: "a", nowMs: 0, timers, ...shares, leadMs: 0, expire() {} };
+  const suspicion = new Suspicion({ ...base, nodes: 10 });
+  assert.equal(timers.nextMs, 18_000, "alone, three quarters of the longest time");
+  suspicion.confirm("b", 100);
+  suspicion.confirm("c", 200);
+  assert.equal(timers.nextMs, 2_000, "confirmed, half of the shortest");
+  suspicion.cancel();
+  new Suspicion({ ...base, nodes: 3 });
+  assert.equal(timers.nextMs, 3_000, "where none can confirm, three quarters of the shortest");
 });
 
 Deno.test("broadcasts go by fewest sends, then longest, and end at the limit", () => {

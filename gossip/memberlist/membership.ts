@@ -14,6 +14,8 @@ export const MAX_NODES = 65_536;
 const LAST_CALLS = 3;
 /** A last call tells more than waiting does, so it comes after this share of Lifeguard's time. */
 const LAST_CALL_SHARE = 0.75;
+/** The same where several others could not reach the node either. */
+const CONFIRMED_SHARE = 0.5;
 /** Nodes that ask a suspected one first. */
 const LAST_CALLERS = 64;
 
@@ -195,6 +197,7 @@ export class Membership {
       nowMs,
       timers,
       share: config.lastCall ? LAST_CALL_SHARE : 1,
+      confirmedShare: config.lastCall ? CONFIRMED_SHARE : 1,
       leadMs,
       expire: () => {
         if (!stands()) return;

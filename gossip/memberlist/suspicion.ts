@@ -30,6 +30,8 @@ export class Suspicion {
       timers: TimerHeap;
       /** Share of Lifeguard's time that is given; 1 is all of it. */
       share: number;
+      /** The same once as many others as can count confirm the suspicion. */
+      confirmedShare: number;
       /** How much before the time is over `expire` is called, for a last call. */
       leadMs: number;
       /** Called once the time is over. */
@@ -39,8 +41,9 @@ export class Suspicion {
     const { config, nodes } = options;
     const wanted = config.suspicionMult - 2;
     this.#wanted = nodes - 2 < wanted ? 0 : wanted;
-    this.#minMs = options.share * suspicionMinMs(config, nodes);
-    this.#maxMs = config.suspicionMaxTimeoutMult * this.#minMs;
+    const stockMs = suspicionMinMs(config, nodes);
+    this.#minMs = (this.#wanted > 0 ? options.confirmedShare : options.share) * stockMs;
+    this.#maxMs = config.suspicionMaxTimeoutMult * options.share * stockMs;
     this.#startMs = options.nowMs;
     this.#timers = options.timers;
     this.#leadMs = options.leadMs;
