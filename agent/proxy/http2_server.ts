@@ -18,8 +18,7 @@ export async function openHttp2Server(
   handler: (request: Request) => Promise<Response>,
   signal: AbortSignal,
 ): Promise<Http2Server> {
-  // Synchronous: three system calls, far shorter than handing them to another thread.
-  const dir = Deno.makeTempDirSync({ prefix: "hypercore-h2-" });
+  const dir = await Deno.makeTempDir({ prefix: "hypercore-h2-" });
   let server: Deno.HttpServer | undefined;
   try {
     const path = `${dir}/s`;
@@ -35,7 +34,7 @@ export async function openHttp2Server(
     await server?.shutdown();
     throw error;
   } finally {
-    Deno.removeSync(dir, { recursive: true });
+    await Deno.remove(dir, { recursive: true });
   }
 }
 
