@@ -348,11 +348,7 @@ Deno.test("attach over gRPC", async (t) => {
       const start = (tail: number): AttachMessage => ({ case: "start", value: { id, stdin: true, tail } });
       const seen = await attach([start(10)], /two\n/);
       assert.equal(seen.tty, false);
-      const rest = await attach(
-        id,
-        [start(1), stdin("typed\n"), { case: "stdinClosed", value: true }],
-        NEVER,
-      );
+      const rest = await attach([start(1), stdin("typed\n"), { case: "stdinClosed", value: true }], NEVER);
       assert.equal(rest.text, "two\ntyped\nend\n");
       assert.equal(rest.exitCode, 9);
       await api.cluster.stop({ id });
@@ -363,11 +359,7 @@ Deno.test("attach over gRPC", async (t) => {
     const script = "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.05; done";
     const id = await there.spawn({ args: ["sh", "-c", script] });
     await attach([{ case: "start", value: { id, tail: 10 } }], /up/);
-    const ended = await attach(
-      id,
-      [{ case: "start", value: { id } }, { case: "signal", value: SIGTERM }],
-      NEVER,
-    );
+    const ended = await attach([{ case: "start", value: { id } }, { case: "signal", value: SIGTERM }], NEVER);
     assert.deepEqual([ended.text, ended.exitCode], ["bye\n", 4]);
     await api.cluster.stop({ id });
   });
