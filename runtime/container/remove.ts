@@ -3,7 +3,7 @@ import { anyJson, RUNTIME_SPEC_TYPE_URL } from "../containerd/any.ts";
 import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import { allDone, type EngineContext, findContainer, untilDone } from "./context.ts";
 import { endTask } from "./end_task.ts";
-import { removeShimSocket } from "./lost_processes.ts";
+import { endLostProcesses } from "./lost_processes.ts";
 import { setPhase } from "./phase.ts";
 import { decodeRecord, recordLabels } from "./record.ts";
 import { DEFAULT_STOP_SIGNAL } from "./signals.ts";
@@ -46,7 +46,8 @@ export async function removeContainer(
   }
   await step("network", () => network.detach(id));
   await step("snapshot", () => removeSnapshot(context, id, signal));
-  await step("files", () => allDone([io.release(id), specs.release(id), removeShimSocket(client, id)]));
+  // A containerd that was killed in the middle has forgotten a shim that still runs.
+  await step("files", () => allDone([io.release(id), specs.release(id), endLostProcesses(context, id)]));
   if (container === undefined) return;
   await step(
     "record",

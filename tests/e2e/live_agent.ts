@@ -34,7 +34,16 @@ export interface CliOptions {
 
 /** What a node has, by kind: what a command that fails must leave as it was. */
 export type Inventory = Record<
-  "workloads" | "containers" | "snapshots" | "leases" | "netns" | "links" | "addresses" | "rules" | "files",
+  | "workloads"
+  | "containers"
+  | "shims"
+  | "snapshots"
+  | "leases"
+  | "netns"
+  | "links"
+  | "addresses"
+  | "rules"
+  | "files",
   string[]
 >;
 
@@ -125,9 +134,15 @@ export class LiveAgent implements AsyncDisposable {
 
   /** Pids of a workload's shims: one, or for a moment two. */
   shimPids(id: string): number[] {
-    return [...Deno.readDirSync("/proc")].map(({ name }) => Number(name)).filter((pid) => {
+    return this.#shims().filter((shim) => shim.id === id).map(({ pid }) => pid);
+  }
+
+  #shims(): { pid: number; id: string }[] {
+    return [...Deno.readDirSync("/proc")].flatMap(({ name }) => {
+      const pid = Number(name);
       const args = pid > 1 ? commandLine(pid) : [];
-      return args[0]?.includes("containerd-shim") && args.includes(id) && args.includes(this.namespace);
+      if (!args[0]?.includes("containerd-shim") || !args.includes(this.namespace)) return [];
+      return [{ pid, id: args[args.indexOf("-id") + 1] }];
     });
   }
 
@@ -258,6 +273,7 @@ export class LiveAgent implements AsyncDisposable {
     return {
       workloads: (await this.list()).map(({ id }) => String(id)),
       containers: containers.map(({ id }) => id).sort(),
+      shims: this.#shims().map(({ id }) => id).sort(),
       snapshots: snapshots.sort(),
       leases: leases.map(({ id }) => id).sort(),
       netns: (await this.host.guestNetns()).sort(),
@@ -270,10 +286,6 @@ export class LiveAgent implements AsyncDisposable {
       files: [
         ...["logs", "containers", "network/guests"].flatMap((name) => fileNames(`${this.dataDir}/${name}`)),
         ...fileNames(`${this.stateDir}/io`),
-        // Of a bundle that a killed containerd was just making, it leaves this link until its next start.
-        ...fileNames(`${this.stateDir}/containerd/io.containerd.runtime.v2.task`).filter((name) =>
-          !name.endsWith("/work")
-        ),
       ],
     };
   }
