@@ -38,7 +38,7 @@ export async function createContainer(
   let mounts!: Mount[];
   let attaching!: Promise<unknown>;
   let guest!: Pick<GuestNetwork, "netnsPath" | "address">;
-  let stdio!: Awaited<ReturnType<typeof io.prepare>>;
+  let openingStreams: ReturnType<typeof io.prepare> | undefined;
   let ociSpec!: Record<string, unknown>;
   let container!: Container;
   let record!: EngineRecord;
@@ -58,6 +58,18 @@ export async function createContainer(
       name: "image",
       async run(signal) {
         image = await images.ensure(spec.image, { signal, onProgress: options.onPull });
+      },
+    },
+    {
+      name: "streams",
+      run() {
+        openingStreams = io.prepare(id, { tty: spec.tty, stdin: spec.stdin });
+        openingStreams.catch(() => {});
+        return Promise.resolve();
+      },
+      async undo() {
+        await Promise.allSettled([openingStreams]);
+        await io.release(id);
       },
     },
     {
@@ -106,13 +118,6 @@ export async function createContainer(
       undo: () => network.detach(id),
     },
     {
-      name: "streams",
-      async run() {
-        stdio = await io.prepare(id, { tty: spec.tty, stdin: spec.stdin });
-      },
-      undo: () => io.release(id),
-    },
-    {
       name: "spec",
       async run() {
         mounts = await preparing!;
@@ -148,6 +153,7 @@ export async function createContainer(
     {
       name: "task",
       async run(signal) {
+        const stdio = await openingStreams!;
         await client.tasks.create({ containerId: id, rootfs: mounts, ...stdio }, {
           signal,
           timeoutMs: TASK_TIMEOUT_MS,

@@ -6,10 +6,10 @@ import { EngineBench } from "./testing.ts";
 const CREATE_STEPS = [
   "check",
   "image",
+  "streams",
   "lease",
   "snapshot",
   "network",
-  "streams",
   "spec",
   "container",
   "task",

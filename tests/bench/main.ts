@@ -1,0 +1,22 @@
+import { cyclesBench, nodeBench } from "./node.ts";
+import { proxyBench } from "./proxy.ts";
+import { spawnBench } from "./spawn.ts";
+
+const BENCHES = {
+  spawn: { title: "Spawn", run: () => spawnBench() },
+  node: { title: "Node", run: nodeBench },
+  cycles: { title: "Spawn and stop, again and again", run: cyclesBench },
+  proxy: { title: "Proxy", run: () => proxyBench() },
+};
+
+/** `deno task bench [NAME…]`: runs the benchmarks, all unless some are named, and prints Markdown. Needs root. */
+const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHES);
+for (const name of names) {
+  if (!Object.hasOwn(BENCHES, name)) {
+    console.error(`Cannot run benchmark "${name}": there are ${Object.keys(BENCHES).join(", ")}`);
+    Deno.exit(2);
+  }
+}
+for (const name of names as (keyof typeof BENCHES)[]) {
+  console.log(`## ${BENCHES[name].title}\n\n${await BENCHES[name].run()}\n`);
+}
