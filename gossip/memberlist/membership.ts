@@ -1,5 +1,5 @@
 import { encodeAlive, encodeDead, encodeSuspect } from "../codec/messages.ts";
-import { equalBytes } from "../codec/text.ts";
+import { equalBytes, NO_BYTES } from "../codec/text.ts";
 import { type Alive, type Dead, NodeState, type PushPullNode, type Suspect } from "../codec/types.ts";
 import { Endpoint } from "../endpoint.ts";
 import type { Context } from "./context.ts";
@@ -80,13 +80,8 @@ export class Membership {
     if (node === undefined) {
       if (table.size >= MAX_NODES || message.addr.length === 0) return;
       const endpoint = new Endpoint(message.addr.slice(), message.port);
-      node = new Node(
-        message.node,
-        endpoint,
-        message.meta.slice(),
-        vsn.slice(),
-        nowMs - config.gossipToTheDeadMs,
-      );
+      const longAgoMs = nowMs - config.gossipToTheDeadMs;
+      node = new Node(message.node, endpoint, this.#own(message.meta), this.#own(vsn), longAgoMs);
       table.add(node);
     } else if (!node.endpoint.equals(message.addr, message.port) && !updates) {
       updates = this.#mayMove(node);
@@ -113,8 +108,8 @@ export class Membership {
     const sameVsn = equalBytes(node.vsn, message.vsn);
     const samePlace = node.endpoint.equals(message.addr, message.port);
     // Kept bytes must not pin the packet they came in.
-    if (!sameMeta) node.meta = message.meta.slice();
-    if (!sameVsn && message.vsn.length > 0) node.vsn = message.vsn.slice();
+    if (!sameMeta) node.meta = this.#own(message.meta);
+    if (!sameVsn && message.vsn.length > 0) node.vsn = this.#own(message.vsn);
     if (!samePlace) node.endpoint = new Endpoint(message.addr.slice(), message.port);
     node.incarnation = message.incarnation;
     if (node.state !== NodeState.alive) {
@@ -124,6 +119,14 @@ export class Membership {
     this.#gossiper.broadcast(encodeAlive(node.toAlive()), { name: node.name });
     if (wasGone) delegate.nodeJoined(node);
     else if (!sameMeta || !samePlace) delegate.nodeUpdated(node);
+  }
+
+  /** A copy to keep; what thousands of nodes have in common, as nothing or our own versions, is kept once. */
+  #own(bytes: Uint8Array): Uint8Array {
+    const { self } = this.#ctx;
+    if (bytes.length === 0) return NO_BYTES;
+    if (equalBytes(bytes, self.vsn)) return self.vsn;
+    return equalBytes(bytes, self.meta) ? self.meta : bytes.slice();
   }
 
   /** Whether a node may come back at another address without more ado. */

@@ -6,7 +6,7 @@ import { Endpoint } from "../../gossip/endpoint.ts";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { Checks } from "../sim/checks.ts";
 import { spread } from "../sim/scenario.ts";
-import { World } from "../sim/world.ts";
+import { type SimNode, World } from "../sim/world.ts";
 
 /** Figures of gossip; prints one JSON object a line. Names of benches as arguments, or none for all. */
 const BENCHES: Record<string, () => Record<string, unknown>> = {
@@ -122,8 +122,9 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
     return { first: summary(first), half: summary(half), all: summary(all) };
   },
   /**
-   * All nodes start within five seconds, each knowing ten peers of before, as after a power cut; the time until every
-   * view is whole, or null where it was not within ten virtual minutes. `--nodes` gives the number.
+   * All nodes start within five seconds, as after a power cut, each trying ten peers of its snapshot until one
+   * answers; the time until every view is whole, or null where it was not within ten virtual minutes. `--nodes` gives
+   * the number.
    */
   massRestart() {
     const nodes = Number(Deno.args.find((arg) => arg.startsWith("--nodes="))?.slice(8) ?? 1000);
@@ -133,7 +134,7 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
     for (const node of world.nodes) {
       world.at(world.random.float() * 5_000, () => {
         world.start(node);
-        for (let i = 0; i < 10; i++) world.join(node, world.nodes[world.random.int(nodes)]);
+        world.run(node, () => rejoin(world, node, 10));
       });
     }
     world.advance(5_000);
@@ -187,6 +188,14 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
     };
   },
 };
+
+/** Joins through a random peer, up to `tries` times, as a node with a snapshot does. */
+function rejoin(world: World, node: SimNode, tries: number): void {
+  const to = world.nodes[world.random.int(world.nodes.length)].endpoint;
+  node.core.join(world.nowMs, to, { ignoreOld: true }, (error) => {
+    if (error !== undefined && tries > 1) rejoin(world, node, tries - 1);
+  });
+}
 
 function convergenceMs(options: { seed: number; nodes: number; eager: boolean; loss: number }): number {
   const { seed, nodes, eager, loss } = options;
