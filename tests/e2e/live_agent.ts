@@ -123,7 +123,12 @@ export class LiveAgent implements AsyncDisposable {
     const process = this.#process;
     if (process === undefined) return;
     this.#process = undefined;
-    process.kill(signal);
+    try {
+      process.kill(signal);
+    } catch (error) {
+      // It has ended by itself.
+      if (!(error instanceof TypeError)) throw error;
+    }
     await process.status;
   }
 
