@@ -74,3 +74,6 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxStreamResets: 200,
   shutdownGraceMs: 5_000,
 };
+
+/** The port that means plain HTTP to everyone (RFC 9110 §4.2.1), also on a node that has a certificate. */
+export const PLAIN_HTTP_PORT = 80;

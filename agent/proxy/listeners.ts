@@ -10,6 +10,8 @@ export interface ListenersOptions {
   context: WorkerContext;
   bindHosts: readonly string[];
   http2: boolean;
+  /** Host ports that stay plain HTTP when there is a certificate. */
+  plainPorts: readonly number[];
   /** Of this worker. */
   maxConnections: number;
 }
@@ -88,14 +90,15 @@ export class Listeners {
 
   #listen(port: number): Accepting[] {
     const listeners: Deno.Listener[] = [];
+    const tls = this.options.plainPorts.includes(port) ? undefined : this.#tls;
     try {
       for (const hostname of this.options.bindHosts) {
-        const listener = this.#tls
+        const listener = tls
           ? Deno.listenTls({
             hostname,
             port,
             reusePort: true,
-            ...this.#tls,
+            ...tls,
             alpnProtocols: this.options.http2 ? ["h2", "http/1.1"] : ["http/1.1"],
           })
           : Deno.listen({ hostname, port, reusePort: true, tcpBacklog: 4096 });

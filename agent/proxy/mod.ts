@@ -2,7 +2,7 @@ import type { Log } from "../../runtime/log.ts";
 import type { ProxyLimits } from "./limits.ts";
 
 export { openProxy } from "./supervisor.ts";
-export { DEFAULT_LIMITS, type ProxyLimits } from "./limits.ts";
+export { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
 
 /** How {@linkcode openProxy} serves. */
 export interface ProxyOptions {
@@ -10,8 +10,10 @@ export interface ProxyOptions {
   bindHosts: readonly string[];
   /** Threads; 0 means one per CPU. */
   workers: number;
-  /** Serves HTTPS on every host port; changed files are taken up while running. Absent means plain HTTP. */
+  /** Serves HTTPS on every host port but `plainPorts`; changed files are taken up while running. Absent: plain HTTP. */
   tls?: { certFile: string; keyFile: string };
+  /** Host ports that stay plain HTTP; {@linkcode PLAIN_HTTP_PORT} by default. */
+  plainPorts?: readonly number[];
   /** Only `<id>.<baseDomain>` is served; absent means that any domain will do. */
   baseDomain?: string;
   /** Offers HTTP/2: by ALPN with TLS, by prior knowledge on plain ports. On by default. */

@@ -1,6 +1,6 @@
 import { CertificateFiles } from "./certificate.ts";
 import { sumStats } from "./counters.ts";
-import { DEFAULT_LIMITS, type ProxyLimits } from "./limits.ts";
+import { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
 import type { PortFailure, Proxy, ProxyOptions, ProxyStats, Route } from "./mod.ts";
 import { WorkerHandle } from "./worker_handle.ts";
 
@@ -200,14 +200,15 @@ class Supervisor implements Proxy {
   }
 
   async #startWorker(slot: Slot): Promise<void> {
-    const { bindHosts, baseDomain, createWorker, http2 = true } = this.options;
+    const { bindHosts, baseDomain, createWorker, http2 = true, plainPorts = [PLAIN_HTTP_PORT] } =
+      this.options;
     slot.startedMs = performance.now();
     const handle = new WorkerHandle({
       createWorker: createWorker ?? newWorker,
       onDeath: (reason, last) => this.#onDeath(slot, handle, { reason, last }),
     });
     slot.handle = handle;
-    await handle.start({ limits: this.#limits, http2, bindHosts, baseDomain });
+    await handle.start({ limits: this.#limits, http2, plainPorts, bindHosts, baseDomain });
   }
 
   #onDeath(slot: Slot, handle: WorkerHandle, { reason, last }: { reason: string; last?: ProxyStats }): void {

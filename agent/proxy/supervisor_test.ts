@@ -280,6 +280,26 @@ Deno.test("a renewed certificate is served without one connection lost; a bad on
   }
 });
 
+Deno.test("a plain port stays plain HTTP beside TLS ports", async () => {
+  await using upstream = new TestUpstream(echo);
+  const dir = await Deno.makeTempDir();
+  try {
+    const plain = freePort();
+    await using proxied = await proxyTo(undefined, {
+      limits: SHORT,
+      tls: await writeCertificate(dir, "first"),
+      plainPorts: [plain],
+    });
+    const tlsPort = freePort();
+    const routes = [plain, tlsPort].map((port) => appRoute(port, upstream.port));
+    assert.deepEqual(await proxied.proxy.apply(routes), []);
+    assert.match(await exchangeRaw(plain, LAST_GET), /^HTTP\/1\.1 200 [^]*X-Forwarded-Proto: http\r\n/);
+    assert.match((await getOverTls(tlsPort)).answer, /^HTTP\/1\.1 200 [^]*X-Forwarded-Proto: https/);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("a certificate that cannot be used keeps the proxy from opening, with the file's name", async () => {
   const dir = await Deno.makeTempDir();
   try {

@@ -39,7 +39,9 @@ class ProxyWorker {
     }
   }
 
-  #start({ limits, http2, bindHosts, baseDomain }: Extract<WorkerRequest, { type: "start" }>): void {
+  #start(
+    { limits, http2, plainPorts, bindHosts, baseDomain }: Extract<WorkerRequest, { type: "start" }>,
+  ): void {
     const now = () => performance.now();
     const buffers = new BufferPool();
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
@@ -56,6 +58,7 @@ class ProxyWorker {
     this.#listeners = new Listeners({
       context: this.#context,
       http2,
+      plainPorts,
       bindHosts,
       maxConnections: limits.maxConnections,
     });

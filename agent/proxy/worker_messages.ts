@@ -14,6 +14,7 @@ export type WorkerRequest =
     id: number;
     limits: ProxyLimits;
     http2: boolean;
+    plainPorts: readonly number[];
     bindHosts: readonly string[];
     baseDomain?: string;
   }

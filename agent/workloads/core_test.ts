@@ -164,6 +164,7 @@ Deno.test("a URL names 443, else 80, else the lowest port, and leaves out the sc
     });
   assert.equal(url([]), "");
   assert.equal(url([443, 80], true), "https://a.x.io");
+  assert.equal(url([8080, 80], true), "http://a.x.io");
   assert.equal(url([443]), "http://a.x.io:443");
   assert.equal(url([8080, 80]), "http://a.x.io");
   assert.equal(url([9090, 8080], true), "https://a.x.io:8080");

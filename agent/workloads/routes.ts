@@ -1,4 +1,4 @@
-import type { Route } from "../proxy/mod.ts";
+import { PLAIN_HTTP_PORT, type Route } from "../proxy/mod.ts";
 import type { PortMapping } from "./spec.ts";
 
 /** What the route table needs to know of a workload. */
@@ -36,7 +36,7 @@ export function workloadUrl(
   const ports = workload.ports.map((port) => port.hostPort);
   if (ports.length === 0) return "";
   const port = ports.includes(443) ? 443 : ports.includes(80) ? 80 : Math.min(...ports);
-  const scheme = options.tls ? "https" : "http";
-  const isImplied = port === (options.tls ? 443 : 80);
+  const scheme = options.tls && port !== PLAIN_HTTP_PORT ? "https" : "http";
+  const isImplied = port === (scheme === "https" ? 443 : 80);
   return `${scheme}://${workload.id}.${options.baseUrl}${isImplied ? "" : `:${port}`}`;
 }
