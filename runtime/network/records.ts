@@ -20,8 +20,14 @@ export class GuestRecords {
 
   async write(record: GuestRecord): Promise<void> {
     const path = this.#path(record.id);
-    await Deno.writeTextFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
-    await Deno.rename(`${path}.tmp`, path);
+    try {
+      await Deno.writeTextFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
+      await Deno.rename(`${path}.tmp`, path);
+    } catch (error) {
+      // On a full disk the file is there all the same, empty.
+      await Deno.remove(`${path}.tmp`).catch(() => {});
+      throw error;
+    }
   }
 
   /** The record; one a crash has cut off counts as the intent it was. */

@@ -479,10 +479,13 @@ Deno.test("a full disk is one line, changes nothing, and is forgotten when there
   assert.match(await agent.page(id), /^Hello/, "what runs goes on");
   assert.equal((await agent.list()).length, 1);
   await Deno.remove(filler);
-  await until(
-    "nothing of the failed spawn is left",
-    async () => JSON.stringify(await agent.inventory()) === JSON.stringify(before),
-  );
+  let after = await agent.inventory();
+  await until("nothing of the failed spawn is left", async () => {
+    after = await agent.inventory();
+    return JSON.stringify(after) === JSON.stringify(before);
+  }).catch((error) => {
+    assert.deepEqual(after, before, error.message);
+  });
   const next = await agent.spawn("--image-ref", IMAGE, "--mem", "64");
   await agent.ok("stop", next);
   assert.deepEqual(await agent.inventory(), before);
