@@ -8,7 +8,7 @@ import { Checks } from "../sim/checks.ts";
 import { spread } from "../sim/scenario.ts";
 import { type SimNode, World } from "../sim/world.ts";
 
-/** Figures of gossip; prints one JSON object a line. Names of benches as arguments, or none for all. */
+/** Figures of gossip; prints one JSON object a line. Names of benches as arguments, or none for all. `--nodes=` sets a size. */
 const BENCHES: Record<string, () => Record<string, unknown>> = {
   /** Packets decoded and applied per second on one core, by kind. */
   apply() {
@@ -56,7 +56,8 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
   /** Time until an event reaches 99 % and all, in milliseconds. */
   convergence() {
     const out: Record<string, unknown> = {};
-    const sizes = Deno.args.includes("--large") ? [10, 100, 1000, 5000] : [10, 100, 1000];
+    const given = numberFlag("nodes", 0);
+    const sizes = given > 0 ? [given] : [10, 100, 1000];
     for (const nodes of sizes) {
       for (const eager of [false, true]) {
         for (const loss of [0, 0.25]) {
@@ -127,7 +128,7 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
    * the number.
    */
   massRestart() {
-    const nodes = Number(Deno.args.find((arg) => arg.startsWith("--nodes="))?.slice(8) ?? 1000);
+    const nodes = numberFlag("nodes", 1000);
     const world = new World({ seed: 5, nodes, profile: "lan", eager: true });
     const checks = new Checks(world, () => false);
     const startMs = performance.now();
@@ -150,7 +151,7 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
   /** Deaths declared of living nodes at 25 % loss with 5 % of the nodes stalling, per 10,000 node-minutes. */
   falsePositives() {
     const nodes = 100;
-    const minutes = Number(Deno.args.find((arg) => arg.startsWith("--minutes="))?.slice(10) ?? 110);
+    const minutes = numberFlag("minutes", 110);
     const world = new World({
       seed: 3,
       nodes,
@@ -212,6 +213,13 @@ function convergenceMs(options: { seed: number; nodes: number; eager: boolean; l
   world.startKnown();
   world.advance(2_000);
   return spread(world, checks, world.nodes[seed % nodes], 0.99) ?? Infinity;
+}
+
+/** Value of `--name=value` on the command line. */
+function numberFlag(name: string, fallback: number): number {
+  const prefix = `--${name}=`;
+  const given = Deno.args.find((arg) => arg.startsWith(prefix));
+  return given === undefined ? fallback : Number(given.slice(prefix.length));
 }
 
 function round(value: number, digits = 2): number {
