@@ -32,7 +32,9 @@ export function addAgentOptions(command: Command) {
         "example.com",
       ),
     )
-    .addOption(new Option("--cluster-tls-cert <file>", "certificate of the workload proxy (port 80 stays plain)"))
+    .addOption(
+      new Option("--cluster-tls-cert <file>", "certificate of the workload proxy (port 80 stays plain)"),
+    )
     .addOption(new Option("--cluster-tls-key <file>", "its key"))
     .addOption(new Option("--api-tls-cert <file>", "certificate of both APIs; needed off loopback"))
     .addOption(new Option("--api-tls-key <file>", "its key"))
