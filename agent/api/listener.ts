@@ -81,8 +81,19 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   };
 }
 
+/**
+ * Deno's node:http ends a connection that was handed to it after one answer, whatever the answer says; a client that
+ * believed in keep-alive would lose its next request.
+ */
+function oneAnswer(handler: ApiListenerOptions["handler"]): http.RequestListener {
+  return (request, response) => {
+    if (request.httpVersionMajor === 1) response.setHeader("connection", "close");
+    return handler(request, response);
+  };
+}
+
 function clearServer({ handler }: ApiListenerOptions) {
-  const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, ...http1Limits }, handler);
+  const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, ...http1Limits }, oneAnswer(handler));
   const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
   h1.on("clientError", (_error, socket) => socket.destroy());
   h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());

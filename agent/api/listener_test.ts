@@ -31,6 +31,15 @@ const VARIANTS: Record<string, (string | number)[]> = {
   "200 KB": [head(BIG), BIG],
 };
 
+Deno.test("an HTTP/1.1 client loses no request to a connection that ends behind an answer", async () => {
+  await using api = await listen();
+  for (let i = 0; i < 50; i++) {
+    const response = await fetch(`http://127.0.0.1:${api.address.port}/`, { method: "POST", body: "1234" });
+    assert.equal(response.headers.get("connection"), "close");
+    assert.equal(await response.text(), "4");
+  }
+});
+
 Deno.test("one port in the clear takes HTTP/1.1 in any pieces, and HTTP/2", async (t) => {
   await using listener = await listen();
   const { port } = listener.address;
