@@ -49,7 +49,8 @@ class Bench implements AsyncDisposable {
       memoryBytes: 256 * MIB,
       pidsLimit: 100,
       env: [],
-      args: ["/bin/sh", "-c", script],
+      // One stream: the shim copies two side by side, and may tear their lines.
+      args: ["/bin/sh", "-c", `exec 2>&1; ${script}`],
       tty: false,
       stdin: false,
       hostname: "guest",
