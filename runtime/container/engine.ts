@@ -15,7 +15,7 @@ import { RuntimeError } from "../errors.ts";
 import { type EngineContext, findContainer, findTask, isAlive, listContainers } from "./context.ts";
 import { createContainer } from "./create.ts";
 import { collectGarbage } from "./garbage.ts";
-import { KeyedMutex } from "./keyed_mutex.ts";
+import { KeyedMutex } from "../keyed_mutex.ts";
 import { updateLabels } from "./labels.ts";
 import { containerInfo, decodeJson, decodeRecord } from "./record.ts";
 import { removeContainer } from "./remove.ts";

@@ -1,6 +1,6 @@
 import type { GarbageReport } from "../engine.ts";
 import { type EngineContext, listContainers } from "./context.ts";
-import type { KeyedMutex } from "./keyed_mutex.ts";
+import type { KeyedMutex } from "../keyed_mutex.ts";
 import { endLostProcesses, processOwners } from "./lost_processes.ts";
 import { decodeRecord } from "./record.ts";
 import { removeContainer } from "./remove.ts";

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { ContainerSchema } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import { RuntimeError } from "../errors.ts";
 import { silentLog } from "../log.ts";
-import { KeyedMutex } from "./keyed_mutex.ts";
+import { KeyedMutex } from "../keyed_mutex.ts";
 import { shimId } from "./lost_processes.ts";
 import { decodeLabels, decodeRecord, encodeLabels, MAX_LABELS_BYTES, recordLabels } from "./record.ts";
 import { DEFAULT_STOP_SIGNAL, stopSignalNumber } from "./signals.ts";

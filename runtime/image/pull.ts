@@ -1,4 +1,4 @@
-import type { KeyedMutex } from "../container/keyed_mutex.ts";
+import type { KeyedMutex } from "../keyed_mutex.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import { RuntimeError } from "../errors.ts";
 import { addLabels, ingest, readContent } from "./content.ts";

@@ -1,6 +1,6 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Image as ImageRecord } from "../../proto/gen/containerd/services/images/v1/images_pb.ts";
-import { KeyedMutex } from "../container/keyed_mutex.ts";
+import { KeyedMutex } from "../keyed_mutex.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";

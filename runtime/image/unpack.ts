@@ -1,4 +1,4 @@
-import type { KeyedMutex } from "../container/keyed_mutex.ts";
+import type { KeyedMutex } from "../keyed_mutex.ts";
 import { type ContainerdClient, inLease, NO_TIMEOUT } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";

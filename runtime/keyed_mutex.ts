@@ -1,4 +1,4 @@
-import { RuntimeError } from "../errors.ts";
+import { RuntimeError } from "./errors.ts";
 
 /** Keys that are, or were since the watch began, busy; see {@linkcode KeyedMutex.watch}. */
 export interface BusyKeys extends Disposable {
