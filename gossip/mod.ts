@@ -52,6 +52,7 @@ export type { MetricsRegistry } from "./metrics.ts";
 export { type Log, silentLog } from "./log.ts";
 export { SerfCore } from "./serf/serf.ts";
 export { Memberlist } from "./memberlist/memberlist.ts";
+export { nodeStream } from "./net/node_stream.ts";
 export { SocketTransport, type SocketTransportOptions } from "./net/socket_transport.ts";
 export type { ByteStream, Clock, Transport, TransportHandler } from "./net/transport.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
