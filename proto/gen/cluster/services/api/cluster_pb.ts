@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cluster/services/api/cluster.proto.
  */
 export const file_cluster_services_api_cluster: GenFile = /*@__PURE__*/
-  fileDesc("CiJjbHVzdGVyL3NlcnZpY2VzL2FwaS9jbHVzdGVyLnByb3RvEhRjbHVzdGVyLnNlcnZpY2VzLmFwaSJxCg5DbHVzdGVyTWVzc2FnZRIxCgVldmVudBgBIAEoDjIiLmNsdXN0ZXIuc2VydmljZXMuYXBpLkNsdXN0ZXJFdmVudBIsCg53cmFwcGVkTWVzc2FnZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkihQMKDlZtU3Bhd25SZXF1ZXN0Eg0KBWNvcmVzGAEgASgNEg4KBm1lbW9yeRgCIAEoDRIRCglpbWFnZV9yZWYYAyABKAkSPgoFcG9ydHMYBCADKAsyLy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdC5Qb3J0c0VudHJ5Eg8KB2RyeV9ydW4YBSABKAgSCwoDZW52GAYgAygJEgwKBG5hbWUYZCABKAkSNwoHcnVudGltZRhlIAEoCzImLmNsdXN0ZXIuc2VydmljZXMuYXBpLlJ1bnRpbWVTZWxlY3Rpb24SDgoGcG9saWN5GGYgASgJEgwKBG5vZGUYZyABKAkSDAoEYXJncxhoIAMoCRILCgN0dHkYaSABKAgSDQoFc3RkaW4YaiABKAgSEgoKbWlsbGlfY3B1cxhrIAEoDRISCgpwaWRzX2xpbWl0GGwgASgNGiwKClBvcnRzRW50cnkSCwoDa2V5GAEgASgNEg0KBXZhbHVlGAIgASgNOgI4ASLLAQoQUnVudGltZVNlbGVjdGlvbhIMCgRuYW1lGAEgASgJEkQKB29wdGlvbnMYAiADKAsyMy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5SdW50aW1lU2VsZWN0aW9uLk9wdGlvbnNFbnRyeRIzCghtaWNyb192bRgDIAEoCzIhLmNsdXN0ZXIuc2VydmljZXMuYXBpLk1pY3JvVk1TcGVjGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIn4KC01pY3JvVk1TcGVjEhAKCHByb3ZpZGVyGAEgASgJEgwKBHZjcHUYAiABKA0SFAoMbWVtb3J5X2luX21iGAMgASgNEhQKDGhvc3RfbmV0X2RldhgEIAEoCRIOCgZrZXJuZWwYBSABKAkSEwoLcm9vdGZzX3BhdGgYBiABKAkiOAoPVm1TcGF3blJlc3BvbnNlEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIMCgRub2RlGGQgASgJIj8KDVZtU3RvcFJlcXVlc3QSCgoCaWQYASABKAkSFQoIZ3JhY2VfbXMYZCABKA1IAIgBAUILCglfZ3JhY2VfbXMiKQoNVm1Mb2dzUmVxdWVzdBIKCgJpZBgBIAEoCRIMCgR0YWlsGGQgASgNIh4KDlZtTG9nc1Jlc3BvbnNlEgwKBGxvZ3MYASABKAkiEAoOVm1RdWVyeVJlcXVlc3QioAEKD1ZtUXVlcnlSZXNwb25zZRI7CgN2bXMYASADKAsyLi5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVF1ZXJ5UmVzcG9uc2UuVm1zRW50cnkaUAoIVm1zRW50cnkSCwoDa2V5GAEgASgJEjMKBXZhbHVlGAIgASgLMiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3Q6AjgBIh4KBE5vZGUSCgoCaWQYASABKAkSCgoCaXAYAiABKAkitAIKDVdvcmtsb2FkU3RhdGUSCgoCaWQYASABKAkSPAoOc291cmNlX3JlcXVlc3QYAiABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdBIyCgVwcm9vZhgDIAEoCzIjLmNsdXN0ZXIuc2VydmljZXMuYXBpLldvcmtsb2FkUHJvb2YSDgoGc3RhdHVzGGQgASgJEhIKCmdlbmVyYXRpb24YZSABKAQSEAoIcmVzdGFydHMYZiABKA0SCwoDdXJsGGcgASgJEhUKDWNyZWF0ZWRfYXRfbXMYaCABKAMSFQoNc3RhcnRlZF9hdF9tcxhpIAEoAxIWCglleGl0X2NvZGUYaiABKA1IAIgBARIOCgZyZWFzb24YayABKAlCDAoKX2V4aXRfY29kZSL5AQoRTm9kZVN0YXRlUmVzcG9uc2USKAoEbm9kZRgBIAEoCzIaLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGUSNgoJd29ya2xvYWRzGAIgAygLMiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuV29ya2xvYWRTdGF0ZRI0CgZiZWFjb24YAyABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5CZWFjb25NZXRhZGF0YRIzCgZwb2xpY3kYBCABKAsyIy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5Qb2xpY3lDb250ZXh0EhcKD3N0YXRlX3NpZ25hdHVyZRgFIAEoCSJNChJOb2Rlc1N0YXRlUmVzcG9uc2USNwoGc3RhdGVzGAEgAygLMicuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZVN0YXRlUmVzcG9uc2UiHgoNRXJyb3JSZXNwb25zZRINCgVlcnJvchgBIAEoCSLvAQoOQmVhY29uTWV0YWRhdGESFgoOYmVhY29uX25vZGVfaWQYASABKAkSFgoObm9kZV9zaWduYXR1cmUYAiABKAwSEQoJdGltZXN0YW1wGAMgASgDEhgKEHJlcHV0YXRpb25fc2NvcmUYBCABKAkSGQoRbm9kZV9jYXBhYmlsaXRpZXMYBSADKAkSEgoKbGF0ZW5jeV9tcxgGIAEoARIRCglqaXR0ZXJfbXMYByABKAESEwoLcGFja2V0X2xvc3MYCCABKAESEwoLcXVldWVfZGVwdGgYCSABKA0SFAoMcHJpY2VfcGVyX2diGAogASgBIlgKEUJlYWNvbkF0dGVzdGF0aW9uEg8KB25vZGVfaWQYASABKAkSGAoQYXR0ZXN0YXRpb25fdHlwZRgCIAEoCRIYChBhdHRlc3RhdGlvbl9kYXRhGAMgASgMIksKDVBvbGljeUNvbnRleHQSEQoJcG9saWN5X2lkGAEgASgJEgwKBHRhZ3MYAiADKAkSGQoRZW5mb3JjZW1lbnRfbGV2ZWwYAyABKAkiqAEKC1BvbGljeVF1ZXJ5EhMKC3dvcmtsb2FkX2lkGAEgASgJEhMKC3BvbGljeV90eXBlGAIgASgJEj8KB2NvbnRleHQYAyADKAsyLi5jbHVzdGVyLnNlcnZpY2VzLmFwaS5Qb2xpY3lRdWVyeS5Db250ZXh0RW50cnkaLgoMQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi4QEKDVdvcmtsb2FkUHJvb2YSEgoKcHJvb2ZfaGFzaBgBIAEoCRIXCg9wcm9vZl9zaWduYXR1cmUYAiABKAwSQQoHbWV0cmljcxgDIAMoCzIwLmNsdXN0ZXIuc2VydmljZXMuYXBpLldvcmtsb2FkUHJvb2YuTWV0cmljc0VudHJ5EhcKD3Byb29mX3RpbWVzdGFtcBgEIAEoAxIXCg9oeXBlcnZpc29yX3R5cGUYBSABKAkaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidwoRUHJvb2ZWZXJpZmljYXRpb24SEwoLd29ya2xvYWRfaWQYASABKAkSEgoKcHJvb2ZfaGFzaBgCIAEoCRIbChN2ZXJpZmljYXRpb25fcmVzdWx0GAMgASgJEhwKFGJlYWNvbl9yZWdpc3RyeV9oYXNoGAQgASgJKmUKDENsdXN0ZXJFdmVudBIJCgVFUlJPUhAAEgkKBVNQQVdOEAESCAoEU1RPUBACEhEKDUJFQUNPTl9BVFRFU1QQAxIQCgxQT0xJQ1lfUVVFUlkQBBIQCgxQUk9PRl9WRVJJRlkQBTLaAgoOQ2x1c3RlclNlcnZpY2USVAoFU3Bhd24SJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdBolLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXNwb25zZRJHCgRTdG9wEiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TdG9wUmVxdWVzdBoaLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGUSVgoETGlzdBIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtUXVlcnlSZXF1ZXN0GiguY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZXNTdGF0ZVJlc3BvbnNlElEKBExvZ3MSIy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbUxvZ3NSZXF1ZXN0GiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1Mb2dzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_any]);
+  fileDesc("CiJjbHVzdGVyL3NlcnZpY2VzL2FwaS9jbHVzdGVyLnByb3RvEhRjbHVzdGVyLnNlcnZpY2VzLmFwaSJxCg5DbHVzdGVyTWVzc2FnZRIxCgVldmVudBgBIAEoDjIiLmNsdXN0ZXIuc2VydmljZXMuYXBpLkNsdXN0ZXJFdmVudBIsCg53cmFwcGVkTWVzc2FnZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkivgMKDlZtU3Bhd25SZXF1ZXN0Eg0KBWNvcmVzGAEgASgNEg4KBm1lbW9yeRgCIAEoDRIRCglpbWFnZV9yZWYYAyABKAkSPgoFcG9ydHMYBCADKAsyLy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdC5Qb3J0c0VudHJ5Eg8KB2RyeV9ydW4YBSABKAgSCwoDZW52GAYgAygJEgwKBG5hbWUYZCABKAkSNwoHcnVudGltZRhlIAEoCzImLmNsdXN0ZXIuc2VydmljZXMuYXBpLlJ1bnRpbWVTZWxlY3Rpb24SDgoGcG9saWN5GGYgASgJEgwKBG5vZGUYZyABKAkSDAoEYXJncxhoIAMoCRILCgN0dHkYaSABKAgSDQoFc3RkaW4YaiABKAgSEgoKbWlsbGlfY3B1cxhrIAEoDRISCgpwaWRzX2xpbWl0GGwgASgNEhIKCnJlcXVlc3RfaWQYbyABKAkSEwoLY29uc3RyYWludHMYcCADKAkSDgoGc3ByZWFkGHEgASgJGiwKClBvcnRzRW50cnkSCwoDa2V5GAEgASgNEg0KBXZhbHVlGAIgASgNOgI4ASLLAQoQUnVudGltZVNlbGVjdGlvbhIMCgRuYW1lGAEgASgJEkQKB29wdGlvbnMYAiADKAsyMy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5SdW50aW1lU2VsZWN0aW9uLk9wdGlvbnNFbnRyeRIzCghtaWNyb192bRgDIAEoCzIhLmNsdXN0ZXIuc2VydmljZXMuYXBpLk1pY3JvVk1TcGVjGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIn4KC01pY3JvVk1TcGVjEhAKCHByb3ZpZGVyGAEgASgJEgwKBHZjcHUYAiABKA0SFAoMbWVtb3J5X2luX21iGAMgASgNEhQKDGhvc3RfbmV0X2RldhgEIAEoCRIOCgZrZXJuZWwYBSABKAkSEwoLcm9vdGZzX3BhdGgYBiABKAkiZAoPVm1TcGF3blJlc3BvbnNlEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIMCgRub2RlGGQgASgJEioKBW9mZmVyGGUgASgLMhsuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuT2ZmZXIiigEKBU9mZmVyEg8KB25vZGVfaWQYASABKAkSFwoPZnJlZV9taWxsaV9jcHVzGAIgASgNEhkKEWZyZWVfbWVtb3J5X2J5dGVzGAMgASgEEhEKCXdvcmtsb2FkcxgEIAEoDRIVCg1pbWFnZV9wcmVzZW50GAUgASgIEhIKCnNhbWVfaW1hZ2UYBiABKA0iPwoNVm1TdG9wUmVxdWVzdBIKCgJpZBgBIAEoCRIVCghncmFjZV9tcxhkIAEoDUgAiAEBQgsKCV9ncmFjZV9tcyIpCg1WbUxvZ3NSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHRhaWwYZCABKA0iHgoOVm1Mb2dzUmVzcG9uc2USDAoEbG9ncxgBIAEoCSIQCg5WbVF1ZXJ5UmVxdWVzdCKgAQoPVm1RdWVyeVJlc3BvbnNlEjsKA3ZtcxgBIAMoCzIuLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtUXVlcnlSZXNwb25zZS5WbXNFbnRyeRpQCghWbXNFbnRyeRILCgNrZXkYASABKAkSMwoFdmFsdWUYAiABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdDoCOAEiLAoETm9kZRIKCgJpZBgBIAEoCRIKCgJpcBgCIAEoCRIMCgRuYW1lGGQgASgJIssCCg1Xb3JrbG9hZFN0YXRlEgoKAmlkGAEgASgJEjwKDnNvdXJjZV9yZXF1ZXN0GAIgASgLMiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3QSMgoFcHJvb2YYAyABKAsyIy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5Xb3JrbG9hZFByb29mEg4KBnN0YXR1cxhkIAEoCRISCgpnZW5lcmF0aW9uGGUgASgEEhAKCHJlc3RhcnRzGGYgASgNEgsKA3VybBhnIAEoCRIVCg1jcmVhdGVkX2F0X21zGGggASgDEhUKDXN0YXJ0ZWRfYXRfbXMYaSABKAMSFgoJZXhpdF9jb2RlGGogASgNSACIAQESDgoGcmVhc29uGGsgASgJEhUKDWNoYW5nZWRfYXRfbXMYbCABKANCDAoKX2V4aXRfY29kZSJCCglUb21ic3RvbmUSCgoCaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIVCg1zdG9wcGVkX2F0X21zGAMgASgDImgKCENhcGFjaXR5EhIKCm1pbGxpX2NwdXMYASABKA0SFAoMbWVtb3J5X2J5dGVzGAIgASgEEhcKD3VzZWRfbWlsbGlfY3B1cxgDIAEoDRIZChF1c2VkX21lbW9yeV9ieXRlcxgEIAEoBCLHBAoRTm9kZVN0YXRlUmVzcG9uc2USKAoEbm9kZRgBIAEoCzIaLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGUSNgoJd29ya2xvYWRzGAIgAygLMiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuV29ya2xvYWRTdGF0ZRI0CgZiZWFjb24YAyABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5CZWFjb25NZXRhZGF0YRIzCgZwb2xpY3kYBCABKAsyIy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5Qb2xpY3lDb250ZXh0EhcKD3N0YXRlX3NpZ25hdHVyZRgFIAEoCRITCgtpbmNhcm5hdGlvbhhkIAEoBBIPCgd2ZXJzaW9uGGUgASgEEhQKDHN0YXRlZF9hdF9tcxhmIAEoAxIzCgp0b21ic3RvbmVzGGcgAygLMh8uY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVG9tYnN0b25lEjAKCGNhcGFjaXR5GGggASgLMh4uY2x1c3Rlci5zZXJ2aWNlcy5hcGkuQ2FwYWNpdHkSEAoIY29yZG9uZWQYaSABKAgSPwoEdGFncxhqIAMoCzIxLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGVTdGF0ZVJlc3BvbnNlLlRhZ3NFbnRyeRIVCg1hZ2VudF92ZXJzaW9uGGsgASgJEhIKCnB1YmxpY19rZXkYbCABKAwaKwoJVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTQoSTm9kZXNTdGF0ZVJlc3BvbnNlEjcKBnN0YXRlcxgBIAMoCzInLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGVTdGF0ZVJlc3BvbnNlIiwKDUVycm9yUmVzcG9uc2USDQoFZXJyb3IYASABKAkSDAoEbm9kZRhkIAEoCSLvAQoOQmVhY29uTWV0YWRhdGESFgoOYmVhY29uX25vZGVfaWQYASABKAkSFgoObm9kZV9zaWduYXR1cmUYAiABKAwSEQoJdGltZXN0YW1wGAMgASgDEhgKEHJlcHV0YXRpb25fc2NvcmUYBCABKAkSGQoRbm9kZV9jYXBhYmlsaXRpZXMYBSADKAkSEgoKbGF0ZW5jeV9tcxgGIAEoARIRCglqaXR0ZXJfbXMYByABKAESEwoLcGFja2V0X2xvc3MYCCABKAESEwoLcXVldWVfZGVwdGgYCSABKA0SFAoMcHJpY2VfcGVyX2diGAogASgBIlgKEUJlYWNvbkF0dGVzdGF0aW9uEg8KB25vZGVfaWQYASABKAkSGAoQYXR0ZXN0YXRpb25fdHlwZRgCIAEoCRIYChBhdHRlc3RhdGlvbl9kYXRhGAMgASgMIksKDVBvbGljeUNvbnRleHQSEQoJcG9saWN5X2lkGAEgASgJEgwKBHRhZ3MYAiADKAkSGQoRZW5mb3JjZW1lbnRfbGV2ZWwYAyABKAkiqAEKC1BvbGljeVF1ZXJ5EhMKC3dvcmtsb2FkX2lkGAEgASgJEhMKC3BvbGljeV90eXBlGAIgASgJEj8KB2NvbnRleHQYAyADKAsyLi5jbHVzdGVyLnNlcnZpY2VzLmFwaS5Qb2xpY3lRdWVyeS5Db250ZXh0RW50cnkaLgoMQ29udGV4dEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi4QEKDVdvcmtsb2FkUHJvb2YSEgoKcHJvb2ZfaGFzaBgBIAEoCRIXCg9wcm9vZl9zaWduYXR1cmUYAiABKAwSQQoHbWV0cmljcxgDIAMoCzIwLmNsdXN0ZXIuc2VydmljZXMuYXBpLldvcmtsb2FkUHJvb2YuTWV0cmljc0VudHJ5EhcKD3Byb29mX3RpbWVzdGFtcBgEIAEoAxIXCg9oeXBlcnZpc29yX3R5cGUYBSABKAkaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidwoRUHJvb2ZWZXJpZmljYXRpb24SEwoLd29ya2xvYWRfaWQYASABKAkSEgoKcHJvb2ZfaGFzaBgCIAEoCRIbChN2ZXJpZmljYXRpb25fcmVzdWx0GAMgASgJEhwKFGJlYWNvbl9yZWdpc3RyeV9oYXNoGAQgASgJKmUKDENsdXN0ZXJFdmVudBIJCgVFUlJPUhAAEgkKBVNQQVdOEAESCAoEU1RPUBACEhEKDUJFQUNPTl9BVFRFU1QQAxIQCgxQT0xJQ1lfUVVFUlkQBBIQCgxQUk9PRl9WRVJJRlkQBTLaAgoOQ2x1c3RlclNlcnZpY2USVAoFU3Bhd24SJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdBolLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXNwb25zZRJHCgRTdG9wEiMuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TdG9wUmVxdWVzdBoaLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGUSVgoETGlzdBIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtUXVlcnlSZXF1ZXN0GiguY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZXNTdGF0ZVJlc3BvbnNlElEKBExvZ3MSIy5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbUxvZ3NSZXF1ZXN0GiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1Mb2dzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_any]);
 
 /**
  * @generated from message cluster.services.api.ClusterMessage
@@ -141,6 +141,28 @@ export type VmSpawnRequest = Message<"cluster.services.api.VmSpawnRequest"> & {
    * @generated from field: uint32 pids_limit = 108;
    */
   pidsLimit: number;
+
+  /**
+   * The same request sent again is answered with the workload it made the first time. Any text; empty means none.
+   *
+   * @generated from field: string request_id = 111;
+   */
+  requestId: string;
+
+  /**
+   * Each must hold for the node: "key=value", "key!=value", "key=~regexp" or "key" over its tags, and the built-in keys
+   * "node.name", "node.id", "node.arch".
+   *
+   * @generated from field: repeated string constraints = 112;
+   */
+  constraints: string[];
+
+  /**
+   * Prefer nodes whose value of this tag (or "node") has the fewest workloads of the same image.
+   *
+   * @generated from field: string spread = 113;
+   */
+  spread: string;
 };
 
 /**
@@ -247,6 +269,13 @@ export type VmSpawnResponse = Message<"cluster.services.api.VmSpawnResponse"> & 
    * @generated from field: string node = 100;
    */
   node: string;
+
+  /**
+   * In the answer to a dry run: what the node has to offer.
+   *
+   * @generated from field: cluster.services.api.Offer offer = 101;
+   */
+  offer?: Offer | undefined;
 };
 
 /**
@@ -255,6 +284,54 @@ export type VmSpawnResponse = Message<"cluster.services.api.VmSpawnResponse"> & 
  */
 export const VmSpawnResponseSchema: GenMessage<VmSpawnResponse> = /*@__PURE__*/
   messageDesc(file_cluster_services_api_cluster, 4);
+
+/**
+ * What a node says of itself when it would take a workload.
+ *
+ * @generated from message cluster.services.api.Offer
+ */
+export type Offer = Message<"cluster.services.api.Offer"> & {
+  /**
+   * @generated from field: string node_id = 1;
+   */
+  nodeId: string;
+
+  /**
+   * @generated from field: uint32 free_milli_cpus = 2;
+   */
+  freeMilliCpus: number;
+
+  /**
+   * @generated from field: uint64 free_memory_bytes = 3;
+   */
+  freeMemoryBytes: bigint;
+
+  /**
+   * @generated from field: uint32 workloads = 4;
+   */
+  workloads: number;
+
+  /**
+   * Whether the image is there, so that nothing has to be pulled.
+   *
+   * @generated from field: bool image_present = 5;
+   */
+  imagePresent: boolean;
+
+  /**
+   * Workloads of the same image on it.
+   *
+   * @generated from field: uint32 same_image = 6;
+   */
+  sameImage: number;
+};
+
+/**
+ * Describes the message cluster.services.api.Offer.
+ * Use `create(OfferSchema)` to create a new message.
+ */
+export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
+  messageDesc(file_cluster_services_api_cluster, 5);
 
 /**
  * @generated from message cluster.services.api.VmStopRequest
@@ -278,7 +355,7 @@ export type VmStopRequest = Message<"cluster.services.api.VmStopRequest"> & {
  * Use `create(VmStopRequestSchema)` to create a new message.
  */
 export const VmStopRequestSchema: GenMessage<VmStopRequest> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 5);
+  messageDesc(file_cluster_services_api_cluster, 6);
 
 /**
  * @generated from message cluster.services.api.VmLogsRequest
@@ -302,7 +379,7 @@ export type VmLogsRequest = Message<"cluster.services.api.VmLogsRequest"> & {
  * Use `create(VmLogsRequestSchema)` to create a new message.
  */
 export const VmLogsRequestSchema: GenMessage<VmLogsRequest> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 6);
+  messageDesc(file_cluster_services_api_cluster, 7);
 
 /**
  * @generated from message cluster.services.api.VmLogsResponse
@@ -319,7 +396,7 @@ export type VmLogsResponse = Message<"cluster.services.api.VmLogsResponse"> & {
  * Use `create(VmLogsResponseSchema)` to create a new message.
  */
 export const VmLogsResponseSchema: GenMessage<VmLogsResponse> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 7);
+  messageDesc(file_cluster_services_api_cluster, 8);
 
 /**
  * @generated from message cluster.services.api.VmQueryRequest
@@ -332,7 +409,7 @@ export type VmQueryRequest = Message<"cluster.services.api.VmQueryRequest"> & {
  * Use `create(VmQueryRequestSchema)` to create a new message.
  */
 export const VmQueryRequestSchema: GenMessage<VmQueryRequest> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 8);
+  messageDesc(file_cluster_services_api_cluster, 9);
 
 /**
  * @generated from message cluster.services.api.VmQueryResponse
@@ -349,7 +426,7 @@ export type VmQueryResponse = Message<"cluster.services.api.VmQueryResponse"> & 
  * Use `create(VmQueryResponseSchema)` to create a new message.
  */
 export const VmQueryResponseSchema: GenMessage<VmQueryResponse> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 9);
+  messageDesc(file_cluster_services_api_cluster, 10);
 
 /**
  * @generated from message cluster.services.api.Node
@@ -364,6 +441,11 @@ export type Node = Message<"cluster.services.api.Node"> & {
    * @generated from field: string ip = 2;
    */
   ip: string;
+
+  /**
+   * @generated from field: string name = 100;
+   */
+  name: string;
 };
 
 /**
@@ -371,7 +453,7 @@ export type Node = Message<"cluster.services.api.Node"> & {
  * Use `create(NodeSchema)` to create a new message.
  */
 export const NodeSchema: GenMessage<Node> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 10);
+  messageDesc(file_cluster_services_api_cluster, 11);
 
 /**
  * @generated from message cluster.services.api.WorkloadState
@@ -441,6 +523,13 @@ export type WorkloadState = Message<"cluster.services.api.WorkloadState"> & {
    * @generated from field: string reason = 107;
    */
   reason: string;
+
+  /**
+   * When this state of it began; its proof does not count.
+   *
+   * @generated from field: int64 changed_at_ms = 108;
+   */
+  changedAtMs: bigint;
 };
 
 /**
@@ -448,7 +537,70 @@ export type WorkloadState = Message<"cluster.services.api.WorkloadState"> & {
  * Use `create(WorkloadStateSchema)` to create a new message.
  */
 export const WorkloadStateSchema: GenMessage<WorkloadState> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 11);
+  messageDesc(file_cluster_services_api_cluster, 12);
+
+/**
+ * A workload that was stopped for good. Kept until it expires, so that no copy of it comes back.
+ *
+ * @generated from message cluster.services.api.Tombstone
+ */
+export type Tombstone = Message<"cluster.services.api.Tombstone"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * @generated from field: int64 stopped_at_ms = 3;
+   */
+  stoppedAtMs: bigint;
+};
+
+/**
+ * Describes the message cluster.services.api.Tombstone.
+ * Use `create(TombstoneSchema)` to create a new message.
+ */
+export const TombstoneSchema: GenMessage<Tombstone> = /*@__PURE__*/
+  messageDesc(file_cluster_services_api_cluster, 13);
+
+/**
+ * What a node has in all and what of it is promised.
+ *
+ * @generated from message cluster.services.api.Capacity
+ */
+export type Capacity = Message<"cluster.services.api.Capacity"> & {
+  /**
+   * @generated from field: uint32 milli_cpus = 1;
+   */
+  milliCpus: number;
+
+  /**
+   * @generated from field: uint64 memory_bytes = 2;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: uint32 used_milli_cpus = 3;
+   */
+  usedMilliCpus: number;
+
+  /**
+   * @generated from field: uint64 used_memory_bytes = 4;
+   */
+  usedMemoryBytes: bigint;
+};
+
+/**
+ * Describes the message cluster.services.api.Capacity.
+ * Use `create(CapacitySchema)` to create a new message.
+ */
+export const CapacitySchema: GenMessage<Capacity> = /*@__PURE__*/
+  messageDesc(file_cluster_services_api_cluster, 14);
 
 /**
  * @generated from message cluster.services.api.NodeStateResponse
@@ -478,6 +630,62 @@ export type NodeStateResponse = Message<"cluster.services.api.NodeStateResponse"
    * @generated from field: string state_signature = 5;
    */
   stateSignature: string;
+
+  /**
+   * The version of this state: the incarnation of the agent (its start, milliseconds since the epoch, never lower than
+   * an earlier one's), then a counter of its changes.
+   *
+   * @generated from field: uint64 incarnation = 100;
+   */
+  incarnation: bigint;
+
+  /**
+   * @generated from field: uint64 version = 101;
+   */
+  version: bigint;
+
+  /**
+   * When it was stated, milliseconds since the epoch.
+   *
+   * @generated from field: int64 stated_at_ms = 102;
+   */
+  statedAtMs: bigint;
+
+  /**
+   * @generated from field: repeated cluster.services.api.Tombstone tombstones = 103;
+   */
+  tombstones: Tombstone[];
+
+  /**
+   * @generated from field: cluster.services.api.Capacity capacity = 104;
+   */
+  capacity?: Capacity | undefined;
+
+  /**
+   * Takes no new workloads.
+   *
+   * @generated from field: bool cordoned = 105;
+   */
+  cordoned: boolean;
+
+  /**
+   * @generated from field: map<string, string> tags = 106;
+   */
+  tags: { [key: string]: string };
+
+  /**
+   * Version of the agent.
+   *
+   * @generated from field: string agent_version = 107;
+   */
+  agentVersion: string;
+
+  /**
+   * Ed25519 key of the signature; the node id is bound to it.
+   *
+   * @generated from field: bytes public_key = 108;
+   */
+  publicKey: Uint8Array;
 };
 
 /**
@@ -485,7 +693,7 @@ export type NodeStateResponse = Message<"cluster.services.api.NodeStateResponse"
  * Use `create(NodeStateResponseSchema)` to create a new message.
  */
 export const NodeStateResponseSchema: GenMessage<NodeStateResponse> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 12);
+  messageDesc(file_cluster_services_api_cluster, 15);
 
 /**
  * @generated from message cluster.services.api.NodesStateResponse
@@ -502,7 +710,7 @@ export type NodesStateResponse = Message<"cluster.services.api.NodesStateRespons
  * Use `create(NodesStateResponseSchema)` to create a new message.
  */
 export const NodesStateResponseSchema: GenMessage<NodesStateResponse> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 13);
+  messageDesc(file_cluster_services_api_cluster, 16);
 
 /**
  * @generated from message cluster.services.api.ErrorResponse
@@ -512,6 +720,13 @@ export type ErrorResponse = Message<"cluster.services.api.ErrorResponse"> & {
    * @generated from field: string error = 1;
    */
   error: string;
+
+  /**
+   * Name of the node that says so.
+   *
+   * @generated from field: string node = 100;
+   */
+  node: string;
 };
 
 /**
@@ -519,7 +734,7 @@ export type ErrorResponse = Message<"cluster.services.api.ErrorResponse"> & {
  * Use `create(ErrorResponseSchema)` to create a new message.
  */
 export const ErrorResponseSchema: GenMessage<ErrorResponse> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 14);
+  messageDesc(file_cluster_services_api_cluster, 17);
 
 /**
  * @generated from message cluster.services.api.BeaconMetadata
@@ -581,7 +796,7 @@ export type BeaconMetadata = Message<"cluster.services.api.BeaconMetadata"> & {
  * Use `create(BeaconMetadataSchema)` to create a new message.
  */
 export const BeaconMetadataSchema: GenMessage<BeaconMetadata> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 15);
+  messageDesc(file_cluster_services_api_cluster, 18);
 
 /**
  * @generated from message cluster.services.api.BeaconAttestation
@@ -610,7 +825,7 @@ export type BeaconAttestation = Message<"cluster.services.api.BeaconAttestation"
  * Use `create(BeaconAttestationSchema)` to create a new message.
  */
 export const BeaconAttestationSchema: GenMessage<BeaconAttestation> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 16);
+  messageDesc(file_cluster_services_api_cluster, 19);
 
 /**
  * @generated from message cluster.services.api.PolicyContext
@@ -637,7 +852,7 @@ export type PolicyContext = Message<"cluster.services.api.PolicyContext"> & {
  * Use `create(PolicyContextSchema)` to create a new message.
  */
 export const PolicyContextSchema: GenMessage<PolicyContext> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 17);
+  messageDesc(file_cluster_services_api_cluster, 20);
 
 /**
  * @generated from message cluster.services.api.PolicyQuery
@@ -666,7 +881,7 @@ export type PolicyQuery = Message<"cluster.services.api.PolicyQuery"> & {
  * Use `create(PolicyQuerySchema)` to create a new message.
  */
 export const PolicyQuerySchema: GenMessage<PolicyQuery> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 18);
+  messageDesc(file_cluster_services_api_cluster, 21);
 
 /**
  * @generated from message cluster.services.api.WorkloadProof
@@ -703,7 +918,7 @@ export type WorkloadProof = Message<"cluster.services.api.WorkloadProof"> & {
  * Use `create(WorkloadProofSchema)` to create a new message.
  */
 export const WorkloadProofSchema: GenMessage<WorkloadProof> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 19);
+  messageDesc(file_cluster_services_api_cluster, 22);
 
 /**
  * @generated from message cluster.services.api.ProofVerification
@@ -737,7 +952,7 @@ export type ProofVerification = Message<"cluster.services.api.ProofVerification"
  * Use `create(ProofVerificationSchema)` to create a new message.
  */
 export const ProofVerificationSchema: GenMessage<ProofVerification> = /*@__PURE__*/
-  messageDesc(file_cluster_services_api_cluster, 20);
+  messageDesc(file_cluster_services_api_cluster, 23);
 
 /**
  * @generated from enum cluster.services.api.ClusterEvent

@@ -1,0 +1,56 @@
+import type { NodeStateResponse, VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { StateUpdate } from "../../proto/gen/hypercore/v1/peer_pb.ts";
+
+/** A member as the cluster's cores see it. */
+export interface ClusterMember {
+  /** Node id: the tag, or the member's name where it has none. */
+  id: string;
+  name: string;
+  status: "alive" | "leaving" | "left" | "failed";
+  /** IP address and gossip port. */
+  address: { host: string; port: number };
+  tags: Readonly<Record<string, string>>;
+}
+
+/** A workload of this node, as it is told to others: the values of its environment are left out. */
+export type LocalState = Pick<
+  NodeStateResponse,
+  "workloads" | "capacity" | "cordoned" | "tags" | "policy" | "beacon"
+>;
+
+/** What a core wants done. Drivers do it and report back by the inputs named here. */
+export type ClusterEffect =
+  /** A user event, coalescing off. */
+  | { kind: "event"; name: string; payload: Uint8Array }
+  /** Fetch the state of a node from itself (`since` undefined: whole); answer by `fetched`. */
+  | { kind: "fetch"; nodeId: string; since?: { incarnation: bigint; version: bigint } }
+  /** Fetch all states from one peer, after a join; answer by `learned`, one by one. */
+  | { kind: "fetch-all"; nodeId: string }
+  /** A copy of this workload with a better claim runs elsewhere: end the local one, without a tombstone. */
+  | { kind: "end-duplicate"; id: string; generation: bigint; winner: string }
+  /** A tombstone forbids a workload that runs here: end it. */
+  | { kind: "end-stopped"; id: string; generation: bigint }
+  /** Start a dead node's workload somewhere, with this generation; answer by `rescheduled`. */
+  | { kind: "reschedule"; id: string; generation: bigint; from: string; request: VmSpawnRequest }
+  /** Give this node's request of a workload in trust to these nodes. */
+  | { kind: "entrust"; id: string; to: readonly string[] }
+  /** The tombstones changed: keep them on disk. */
+  | { kind: "save-tombstones" }
+  /** Who serves what has changed: plan the routes anew. */
+  | { kind: "routes" }
+  /** For the cluster's event stream and the log. */
+  | { kind: "note"; nodeId: string; text: string };
+
+/** How a state is signed and checked; the beacon's part. */
+export interface StateSigner {
+  /** Sets `public_key` and `state_signature` over everything else of it. */
+  sign(state: NodeStateResponse): NodeStateResponse;
+}
+
+/** Result of checking a state's signature. */
+export type Verdict = "verified" | "unsigned" | { refused: string };
+
+/** Judges states of others before they are believed. */
+export interface StateVerifier {
+  verify(update: StateUpdate): Verdict;
+}
