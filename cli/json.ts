@@ -14,6 +14,7 @@ export interface WorkloadJson {
   /** Host port to container port. */
   ports: Record<string, number>;
   runtime: string;
+  labels: Record<string, string>;
   generation: number;
   restarts: number;
   createdAt?: string;
@@ -36,6 +37,7 @@ export function workloadJson(state: WorkloadState, node: string): WorkloadJson {
     memoryMib: request?.memory ?? 0,
     ports: request?.ports ?? {},
     runtime: request?.runtime?.name || "runc",
+    labels: request?.labels ?? {},
     generation: Number(state.generation),
     restarts: state.restarts,
     createdAt: timestamp(state.createdAtMs),

@@ -117,6 +117,7 @@ function addWorkloadCommands(parent: Command, io: Io, finish: Finish): void {
       new Option("--provider <name>", "VM provider of the original: runc, firecracker, cloudhypervisor"),
     )
     .addOption(parsed("--name <name>", "name, usable wherever an id is", parseName))
+    .addOption(collected("--label <K=V>", "label that policies select by", parsePair))
     .addOption(new Option("--policy <file>", "placement policy"))
     .addOption(new Option("--hac <file>", "read a hac.toml; flags override it"))
     .addOption(new Option("--node <name>", "only this node may take it"))

@@ -5,6 +5,7 @@ export type RuntimeErrorCode =
   | "already-exists"
   | "exhausted" // a limit of the node or of the disk
   | "precondition" // the machine lacks something (a shim, /dev/kvm, a CNI plugin), or the state forbids it
+  | "denied" // a policy forbids it to everybody
   | "unauthenticated" // the registry wants credentials, or other ones
   | "unavailable" // containerd or a registry cannot be reached now; trying again may help
   | "timeout"

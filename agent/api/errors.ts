@@ -10,6 +10,7 @@ const CODES: Readonly<Record<RuntimeErrorCode, Code>> = {
   "already-exists": Code.AlreadyExists,
   exhausted: Code.ResourceExhausted,
   precondition: Code.FailedPrecondition,
+  denied: Code.PermissionDenied,
   // The registry wants credentials; the caller's own are fine, so this is not the API's "unauthenticated".
   unauthenticated: Code.FailedPrecondition,
   unavailable: Code.Unavailable,

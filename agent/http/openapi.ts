@@ -174,6 +174,13 @@ function schemas(): Record<string, unknown> {
         stdin: { type: "boolean" },
         milli_cpus: uint32,
         pids_limit: uint32,
+        labels: {
+          type: "object",
+          propertyNames: { pattern: "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$", maxLength: 128 },
+          additionalProperties: { ...string, maxLength: 256 },
+          maxProperties: 64,
+        },
+        policy_json: { ...string, description: "A policy as JSON text; excludes policy" },
       }),
       description: "Names may be written in camelCase too; an unknown one is refused.",
     },

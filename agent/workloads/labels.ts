@@ -42,7 +42,15 @@ export function encodeLabels(record: WorkloadRecord): Record<string, string> {
     labels[`${LABEL_PREFIX}payload.${i}`] = text.slice(i * CHUNK_LENGTH, (i + 1) * CHUNK_LENGTH);
   }
   labels[`${LABEL_PREFIX}payload-chunks`] = String(count);
-  const short = requestText({ ...record.request, env: [], args: [], ports: {}, runtime: undefined });
+  const short = requestText({
+    ...record.request,
+    env: [],
+    args: [],
+    ports: {},
+    runtime: undefined,
+    labels: {},
+    policyJson: "",
+  });
   return { ...labels, [PAYLOAD_LABEL]: short };
 }
 

@@ -32,6 +32,14 @@ export const MAX_IMAGE_REF_LENGTH = 512;
 export const MAX_RUNTIME_OPTIONS = 32;
 /** Length of a runtime option's key or value. */
 export const MAX_RUNTIME_OPTION_LENGTH = 1_024;
+/** Labels of one workload. */
+export const MAX_LABELS = 64;
+/** Length of a label's key. */
+export const MAX_LABEL_KEY_LENGTH = 128;
+/** Length of a label's value. */
+export const MAX_LABEL_VALUE_LENGTH = 256;
+/** Bytes of the policy that a spawn carries. */
+export const MAX_SPAWN_POLICY_BYTES = 65_536;
 /** Longest grace period of a stop, milliseconds. */
 export const MAX_GRACE_MS = 600_000;
 /** Grace period when a stop names none, milliseconds. */

@@ -11,6 +11,8 @@ const MEBIBYTE = 1_048_576;
 const ID = /^[0-9a-f]{12}$/;
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const ENV_KEY = /^[^\s=\p{Cc}]{1,256}$/u;
+const LABEL_KEY = /^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?$/;
+const POLICY_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$/;
 const RUNTIME_NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/;
 /** `[host[:port]/]path[:tag][@algorithm:hex]`, as the distribution spec's grammar has it. */
 const IMAGE_REF = new RegExp(
@@ -37,6 +39,7 @@ export function parseSpawn(request: VmSpawnRequest, context: ParseContext): Work
   if (request.node !== "" && request.node !== context.nodeName) {
     throw invalid("node", request.node, `this node is "${context.nodeName}"`);
   }
+  checkPolicy(request);
   return {
     image: parseImage(request.imageRef),
     milliCpus: parseCpus(request.cores, request.milliCpus),
@@ -58,7 +61,33 @@ export function parseSpawn(request: VmSpawnRequest, context: ParseContext): Work
     stdin: request.stdin,
     name: parseName(request.name),
     runtime: parseRuntime(request.runtime),
+    labels: parseLabels(request.labels),
   };
+}
+
+/** Checks the labels of a workload. */
+export function parseLabels(labels: Readonly<Record<string, string>>): Record<string, string> {
+  const entries = Object.entries(labels);
+  if (entries.length > limits.MAX_LABELS) {
+    throw invalid("labels", String(entries.length), `at most ${limits.MAX_LABELS} labels`);
+  }
+  for (const [key, value] of entries) {
+    if (key.length > limits.MAX_LABEL_KEY_LENGTH || !LABEL_KEY.test(key)) {
+      throw invalid(
+        "labels",
+        key,
+        `a key is 1 to ${limits.MAX_LABEL_KEY_LENGTH} of letters, digits, ., _, / and -, a letter or digit at each end`,
+      );
+    }
+    if (value.length > limits.MAX_LABEL_VALUE_LENGTH || /\p{Cc}/u.test(value)) {
+      throw invalid(
+        "labels",
+        key,
+        `its value has more than ${limits.MAX_LABEL_VALUE_LENGTH} characters, or a control character`,
+      );
+    }
+  }
+  return { ...labels };
 }
 
 /** Checks an id or name that a caller gave. Throws `invalid`; anything but an id or a name is one. */
@@ -127,6 +156,18 @@ export function parseImage(text: string): string {
     throw invalid("image_ref", text, "an image reference is [registry/]repository[:tag][@digest]");
   }
   return text;
+}
+
+/** The policy's shape only: what it says is read where it is applied. */
+function checkPolicy({ policy, policyJson }: VmSpawnRequest): void {
+  if (policy !== "" && !POLICY_NAME.test(policy)) {
+    throw invalid("policy", policy, "a policy's name is 1 to 128 of letters, digits, ., _ and -");
+  }
+  if (policy !== "" && policyJson !== "") throw invalid("policy", policy, "there is a policy_json too");
+  const bytes = utf8.encode(policyJson).length;
+  if (bytes > limits.MAX_SPAWN_POLICY_BYTES) {
+    throw invalid("policy_json", `${bytes} bytes`, `at most ${limits.MAX_SPAWN_POLICY_BYTES} bytes`);
+  }
 }
 
 function parseCpus(cores: number, milliCpus: number): number {

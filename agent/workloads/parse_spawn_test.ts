@@ -41,6 +41,23 @@ const bad: [string, Parameters<typeof request>[0], RegExp][] = [
   ["a runtime that is a path", { runtime: { name: "../x" } }, /runtime "..\/x"/],
   ["another node", { node: "n2" }, /node "n2": this node is "n1"/],
   ["an argument with a NUL", { args: ["a\0"] }, /args "a\?"/],
+  ["a label without a key", { labels: { "": "x" } }, /labels "": a key is/],
+  ["a label whose key is a sentence", { labels: { "a b": "x" } }, /labels "a b"/],
+  ["a label with a control character", { labels: { a: "x\n" } }, /labels "a": its value/],
+  [
+    "a very long label key",
+    { labels: { ["k".repeat(limits.MAX_LABEL_KEY_LENGTH + 1)]: "x" } },
+    /a key is 1 to 128/,
+  ],
+  ["a very long label", { labels: { a: "x".repeat(limits.MAX_LABEL_VALUE_LENGTH + 1) } }, /more than 256/],
+  [
+    "too many labels",
+    { labels: Object.fromEntries(Array.from({ length: limits.MAX_LABELS + 1 }, (_, i) => [`k${i}`, ""])) },
+    /labels "65": at most 64/,
+  ],
+  ["a policy that is a path", { policy: "../../etc/shadow" }, /policy "\.\.\/\.\.\/etc\/shadow"/],
+  ["two policies", { policy: "a", policyJson: "{}" }, /policy "a": there is a policy_json too/],
+  ["a huge policy", { policyJson: " ".repeat(limits.MAX_SPAWN_POLICY_BYTES + 1) }, /at most 65536 bytes/],
   ["too many processes", { pidsLimit: limits.MAX_PIDS + 1 }, /pids_limit/],
 ];
 for (const [what, fields, message] of bad) {

@@ -17,6 +17,8 @@ export interface WorkloadSpec {
   /** DNS label; absent means the workload has an id only. */
   name?: string;
   runtime: RuntimeSelection;
+  /** What policies select and count by. */
+  labels: Readonly<Record<string, string>>;
 }
 
 /** One way in: a port of the proxy leads to a port of the container. */

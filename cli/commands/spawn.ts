@@ -9,6 +9,7 @@ import { type HacFile, parseHac } from "../hac.ts";
 import { untilInterrupted } from "../interrupt.ts";
 import type { Io } from "../io.ts";
 import type { ClientOptions } from "../options.ts";
+import { printable } from "../parse/values.ts";
 import { ProgressView } from "../progress.ts";
 
 /** The file that the original reads when nothing else names an image. */
@@ -31,6 +32,7 @@ export interface SpawnOptions {
   runtimeOption?: readonly (readonly [string, string])[];
   provider?: string;
   name?: string;
+  label?: readonly (readonly [string, string])[];
   policy?: string;
   hac?: string;
   node?: string;
@@ -93,6 +95,7 @@ export function spawnRequest(
     ports: Object.fromEntries(options.ports ?? []),
     env: [...(options.env ?? [])],
     name: options.name ?? "",
+    labels: labelsOf(options.label ?? []),
     runtime: runtimeOf(options, hac),
     node: options.node ?? "",
     args: [...args],
@@ -101,6 +104,15 @@ export function spawnRequest(
     dryRun: options.dryRun === true,
     pidsLimit: options.pidsLimit ?? 0,
   };
+}
+
+function labelsOf(pairs: readonly (readonly [string, string])[]): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (const [key, value] of pairs) {
+    if (Object.hasOwn(labels, key)) throw new UsageError(`--label: "${printable(key)}" is given twice`);
+    labels[key] = value;
+  }
+  return labels;
 }
 
 /** A guest kernel or drive in the file means a VM, by the original's shim, unless a flag says otherwise. */
