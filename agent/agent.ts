@@ -2,6 +2,8 @@ import { dockerConfigCredentials, type ImageStore } from "../runtime/image/mod.t
 import { imageStore, type ImageStoreParts, openRuntime } from "../runtime/mod.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Images } from "./api/services.ts";
+import { IDENTITY_FILE } from "./beacon/identity_file.ts";
+import { LiveIdentity } from "./beacon/identity_live.ts";
 import type { AgentConfig } from "./config.ts";
 import { collectPeriodically } from "./garbage.ts";
 import { type RunningNode, startNode } from "./node.ts";
@@ -44,6 +46,7 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const token = config.insecure ? undefined : config.token ?? await loadToken(config.dataDir);
+  const identity = await LiveIdentity.open(config.identityFile ?? `${config.dataDir}/${IDENTITY_FILE}`);
   const proxy = stack.use(
     await openProxy({
       bindHosts: config.proxyBindHosts,
@@ -64,10 +67,13 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
       }),
     }, signal),
   );
-  const node = stack.use(await startNode(config, { engine, images, proxy, token, version, log }, signal));
+  const node = stack.use(
+    await startNode(config, { engine, images, proxy, identity, token, version, log }, signal),
+  );
   stack.use(collectPeriodically(engine, { log }));
   if (config.insecure) log.warn("the API asks for no token: whoever reaches it may do anything");
   log.info("ready", {
+    node: identity.nodeId,
     api: node.apiAddress,
     http: node.httpAddress,
     ...(!config.insecure && config.token === undefined && { tokenFile: `${config.dataDir}/${TOKEN_FILE}` }),

@@ -30,6 +30,8 @@ export interface AgentConfig {
   insecure: boolean;
   /** API bearer token; absent means the one in the data dir, made at first start. */
   token?: string;
+  /** File with the node's Ed25519 identity, made at first start; absent means the one in the data dir. */
+  identityFile?: string;
   cniPath: readonly string[];
   /** Guest subnet, IPv4 CIDR. */
   subnet: string;

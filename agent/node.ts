@@ -1,6 +1,7 @@
 import type { ContainerEngine } from "../runtime/engine.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
+import type { RotatableIdentity } from "./beacon/identity_live.ts";
 import { ClusterApi } from "./api/cluster_api.ts";
 import { apiHandler } from "./api/handler.ts";
 import { listenApi } from "./api/listener.ts";
@@ -26,6 +27,7 @@ export interface NodeParts {
   engine: ContainerEngine;
   images: Images;
   proxy: Proxy;
+  identity: RotatableIdentity;
   /** Of the API; absent means none is asked for. */
   token?: string;
   version: string;
@@ -44,7 +46,7 @@ export async function startNode(
   parts: NodeParts,
   signal: AbortSignal,
 ): Promise<RunningNode> {
-  const { engine, images, proxy, version, log } = parts;
+  const { engine, images, proxy, identity, version, log } = parts;
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const metrics = stack.use(new AgentMetrics({ version, nodeName: config.nodeName }));
@@ -99,7 +101,7 @@ export async function startNode(
       tls: config.apiTls,
       log,
       handler: apiHandler({
-        routes: routes({ api, manager, engine, images, facts }),
+        routes: routes({ api, manager, engine, images, identity, facts }),
         guard,
         log,
         shutdown: shutdown.signal,

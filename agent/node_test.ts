@@ -16,6 +16,7 @@ import { RuntimeError } from "../runtime/errors.ts";
 import { silentLog } from "../runtime/log.ts";
 import { MemoryEngine } from "../runtime/testing/memory_engine.ts";
 import type { AgentConfig } from "./config.ts";
+import { memoryIdentity } from "./beacon/testing.ts";
 import type { Images } from "./api/services.ts";
 import { startNode } from "./node.ts";
 import { FakeProxy } from "./workloads/testing.ts";
@@ -70,12 +71,14 @@ const images: Images = {
 async function start(overrides: Partial<AgentConfig> = {}, token: string | undefined = TOKEN) {
   const engine = new MemoryEngine();
   const proxy = new FakeProxy();
-  const parts = { engine, images, proxy, token, version: "1.2.3", log: silentLog };
+  const identity = memoryIdentity();
+  const parts = { engine, images, proxy, identity, token, version: "1.2.3", log: silentLog };
   const node = await startNode({ ...config, ...overrides }, parts, new AbortController().signal);
   return {
     node,
     engine,
     proxy,
+    identity,
     api: `http://127.0.0.1:${node.apiAddress.port}`,
     http: `http://127.0.0.1:${node.httpAddress.port}`,
     [Symbol.asyncDispose]: () => node[Symbol.asyncDispose](),

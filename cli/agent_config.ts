@@ -13,7 +13,7 @@ export function agentConfig(
   hostName: string,
 ): AgentConfig {
   refuseUnavailable(address, options);
-  for (const flag of ["dataDir", "stateDir", "containerdSocket"] as const) {
+  for (const flag of ["dataDir", "stateDir", "containerdSocket", "identityKey"] as const) {
     const path = options[flag];
     if (path !== undefined && !path.startsWith("/")) {
       throw new UsageError(`${flagOf(flag)}: "${path}" is not an absolute path`);
@@ -53,6 +53,7 @@ export function agentConfig(
     proxyWorkers: options.proxyWorkers,
     insecure: options.insecure === true,
     token: options.token,
+    identityFile: options.identityKey,
     cniPath: options.cniPath ?? DEFAULT_CNI_PATH,
     subnet: options.subnet,
     registryMirrors: groupMirrors(options.registryMirror ?? []),

@@ -42,6 +42,12 @@ export function addAgentOptions(command: Command) {
       new Option("--token <token>", "API token (default: made at first start, kept in the data dir)"),
     )
     .addOption(new Option("--insecure", "no token on the API"))
+    .addOption(
+      new Option(
+        "--identity-key <file>",
+        "the node's Ed25519 key, made at first start (default: identity.key in the data dir)",
+      ),
+    )
     .addOption(parsed("--node-name <name>", "name of this node (default: host name)", parseNodeName))
     .addOption(
       collected(

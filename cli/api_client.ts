@@ -8,6 +8,7 @@ import {
 } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import { IdentityService } from "../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../proto/gen/hypercore/v1/node_pb.ts";
 import { WorkloadService } from "../proto/gen/hypercore/v1/workload_pb.ts";
@@ -33,6 +34,7 @@ export interface Api {
   workloads: Client<typeof WorkloadService>;
   images: Client<typeof ImageService>;
   node: Client<typeof NodeService>;
+  identity: Client<typeof IdentityService>;
   /** How messages name the agent. */
   address: string;
 }
@@ -52,6 +54,7 @@ export function connectApi(options: ClientOptions, io: Io): Api {
     workloads: createClient(WorkloadService, transport),
     images: createClient(ImageService, transport),
     node: createClient(NodeService, transport),
+    identity: createClient(IdentityService, transport),
     address: url.host,
   };
 }

@@ -8,6 +8,7 @@ import type { ProcessSession } from "../../runtime/engine.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { silentLog } from "../../runtime/log.ts";
 import { request, startManager } from "../workloads/testing.ts";
+import { memoryIdentity } from "../beacon/testing.ts";
 import { ClusterApi, MAX_LOG_RESPONSE_BYTES } from "./cluster_api.ts";
 import { apiHandler } from "./handler.ts";
 import { listenApi } from "./listener.ts";
@@ -73,7 +74,7 @@ async function start() {
   const undo = new AsyncDisposableStack();
   undo.use(manager);
   const handler = apiHandler({
-    routes: routes({ api, manager, engine, images, facts }),
+    routes: routes({ api, manager, engine, images, identity: memoryIdentity(), facts }),
     guard: { hosts: new Set() },
     log: silentLog,
     shutdown: new AbortController().signal,

@@ -1,13 +1,16 @@
 import type { ConnectRouter, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../../proto/gen/hypercore/v1/node_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
+import type { RotatableIdentity } from "../beacon/identity_live.ts";
 import { parseImage } from "../workloads/parse_spawn.ts";
 import type { ClusterApi } from "./cluster_api.ts";
 import { imageMessage, pullProgress } from "./convert.ts";
+import { identityService } from "./identity_service.ts";
 import { streamProgress } from "./progress.ts";
 import { Slots } from "./slots.ts";
 import { WorkloadApi } from "./workload_service.ts";
@@ -42,6 +45,7 @@ export interface ServiceOptions {
   manager: WorkloadManager;
   engine: ContainerEngine;
   images: Images;
+  identity: RotatableIdentity;
   facts: NodeFacts;
 }
 
@@ -52,6 +56,7 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(WorkloadService, new WorkloadApi(options).service());
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
+    router.service(IdentityService, identityService(options.identity, options.facts.nodeName));
   };
 }
 

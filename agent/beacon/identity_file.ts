@@ -1,13 +1,20 @@
 import { dirname } from "node:path";
-import { canonicalJson, type CanonicalValue, parseCanonical } from "../canonical.ts";
+import { parseCanonical } from "../canonical.ts";
 import { type NodeIdentity, nodeIdOf, PrivateKey } from "./identity.ts";
-import { parseRotations, rotate, type RotationRecord, verifyClaim } from "./identity_rotation.ts";
+import {
+  parseRotations,
+  rotate,
+  type RotationRecord,
+  rotationText,
+  verifyClaim,
+} from "./identity_rotation.ts";
 
 /** The identity's file in the data dir. */
 export const IDENTITY_FILE = "identity.key";
 /** Largest file that is read, bytes: a key and the most rotations fit. */
 export const MAX_IDENTITY_BYTES = 131_072;
 
+const NONE = "there is none; the agent makes it when it first starts";
 const BEGIN_ROTATIONS = "-----BEGIN HYPERCORE ROTATIONS-----\n";
 const END_ROTATIONS = "-----END HYPERCORE ROTATIONS-----\n";
 
@@ -35,7 +42,7 @@ export class FileIdentity implements NodeIdentity {
 
   /** The file's text: the key in PEM, as openssl reads it, then the rotations. */
   text(): string {
-    const rotations = this.rotations.map((each) => `${canonicalJson({ ...each } as CanonicalValue)}\n`).join(
+    const rotations = this.rotations.map((each) => `${rotationText(each)}\n`).join(
       "",
     );
     return this.#key.pem() + (rotations === "" ? "" : BEGIN_ROTATIONS + rotations + END_ROTATIONS);
@@ -76,13 +83,19 @@ export async function loadIdentity(path: string): Promise<FileIdentity> {
 
 /**
  * Gives the identity in this file a new key, at once and whole: after a crash the file holds the one or the other.
- * Several callers rotate one after the other. Throws an Error that names the file.
+ * Several callers rotate one after the other. Throws an Error that names the file, also when it is not of `nodeId`.
  */
-export async function rotateIdentity(path: string, options: { nowMs: number }): Promise<FileIdentity> {
+export async function rotateIdentity(
+  path: string,
+  options: { nowMs: number; nodeId?: string },
+): Promise<FileIdentity> {
   try {
     using _lock = await lockFile(path);
     const current = await readIdentity(path);
-    if (current === undefined) throw new Error("there is none; it is made when the agent first starts");
+    if (current === undefined) throw new Error(NONE);
+    if (options.nodeId !== undefined && current.nodeId !== options.nodeId) {
+      throw new Error(`it is of node ${current.nodeId} by now; start the agent anew`);
+    }
     const next = current.rotated(PrivateKey.generate(), options.nowMs);
     const draft = await writeDraft(path, next);
     try {
@@ -98,8 +111,8 @@ export async function rotateIdentity(path: string, options: { nowMs: number }): 
   }
 }
 
-/** Reads it; nothing when there is none. */
-async function readIdentity(path: string): Promise<FileIdentity | undefined> {
+/** Reads it; nothing when there is none. Throws an Error that says what is wrong with it. */
+export async function readIdentity(path: string): Promise<FileIdentity | undefined> {
   let before: Deno.FileInfo;
   try {
     before = await Deno.lstat(path);
@@ -186,7 +199,7 @@ async function lockFile(path: string): Promise<Disposable> {
 
 function failure(action: string, path: string, error: unknown): Error {
   const reason = error instanceof Deno.errors.NotFound
-    ? "there is none; it is made when the agent first starts"
+    ? NONE
     : error instanceof Error
     ? error.message
     : String(error);

@@ -1,4 +1,4 @@
-import { canonicalBytes, type CanonicalValue } from "../canonical.ts";
+import { canonicalBytes, canonicalJson, type CanonicalValue } from "../canonical.ts";
 import {
   type IdentityClaim,
   nodeIdOf,
@@ -85,6 +85,11 @@ export function parseRotations(value: unknown): { rotations: RotationRecord[] } 
     TEXT_FIELDS.every((field) => typeof each[field] === "string" && each[field].length <= MAX_FIELD_LENGTH)
   );
   return isWhole ? { rotations: value } : { reason: "a rotation has wrong or missing fields" };
+}
+
+/** A record as canonical JSON. */
+export function rotationText(record: RotationRecord): string {
+  return canonicalJson({ ...record });
 }
 
 /** Strict base64 of exactly `length` bytes; nothing when it is anything else. */

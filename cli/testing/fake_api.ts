@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 
@@ -12,6 +13,7 @@ export interface FakeApi {
   cluster?: Partial<ServiceImpl<typeof ClusterService>>;
   workloads?: Partial<ServiceImpl<typeof WorkloadService>>;
   images?: Partial<ServiceImpl<typeof ImageService>>;
+  identity?: Partial<ServiceImpl<typeof IdentityService>>;
 }
 
 /** Serves the API on a free loopback port until disposed. */
@@ -28,6 +30,7 @@ export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } &
       router.service(ClusterService, fake.cluster ?? {});
       router.service(WorkloadService, fake.workloads ?? {});
       router.service(ImageService, fake.images ?? {});
+      router.service(IdentityService, fake.identity ?? {});
     },
   }));
   server.on("session", (session) => {

@@ -1,3 +1,4 @@
+import { memoryIdentity } from "../../agent/beacon/testing.ts";
 import { startNode } from "../../agent/node.ts";
 import { FakeProxy } from "../../agent/workloads/testing.ts";
 import { silentLog } from "../../runtime/log.ts";
@@ -63,7 +64,15 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
   undo.defer(async () => {
     for (const { id } of await engine.list()) await engine.remove(id, { graceMs: 0 });
   });
-  const parts = { engine, images, proxy: new FakeProxy(), token: TOKEN, version: "test", log: silentLog };
+  const parts = {
+    engine,
+    images,
+    identity: memoryIdentity(),
+    proxy: new FakeProxy(),
+    token: TOKEN,
+    version: "test",
+    log: silentLog,
+  };
   const node = undo.use(await startNode(config, parts, new AbortController().signal));
   const address = `127.0.0.1:${node.apiAddress.port}`;
   const owned = undo.move();
