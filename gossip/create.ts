@@ -5,7 +5,7 @@ import { Endpoint } from "./endpoint.ts";
 import { type Log, silentLog } from "./log.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
 import { readKeyring, writeKeyring } from "./net/keyring_file.ts";
-import { privateAddress } from "./net/resolve.ts";
+import { privateAddress } from "./net/private_address.ts";
 import { SnapshotFile } from "./net/snapshot_file.ts";
 import { SocketTransport } from "./net/socket_transport.ts";
 import { systemClock } from "./net/transport.ts";
@@ -56,7 +56,19 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
   const saveKeys = keyringFile === undefined
     ? undefined
     : (current: Uint8Array[]) => writeKeyring(keyringFile, current, log);
-  const serf = new Serf({ core, transport, clock, log, metrics: options.metrics, snapshot: file, saveKeys });
+  const { metrics, resolver } = options;
+  const serf = new Serf({
+    core,
+    transport,
+    clock,
+    log,
+    random,
+    resolver,
+    metrics,
+    keyring,
+    snapshot: file,
+    saveKeys,
+  });
   stack.move();
   serf.start();
   if (snapshot) rejoin(serf, snapshot.replay.alive, { log, random });

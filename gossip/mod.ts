@@ -30,13 +30,19 @@ export { createSerf } from "./create.ts";
 export type { SerfOptions } from "./options.ts";
 export {
   type AskOptions,
-  type KeyResult,
+  type ProbeListener,
   type Query,
   type QueryResult,
+  type QueueDepth,
+  type Reachability,
   Serf,
   type SerfListener,
 } from "./serf.ts";
-export type { MemberEvent, QueryEvent, SerfEvent, UserEvent } from "./serf/events.ts";
+export type { KeyResult } from "./key_result.ts";
+export type { JoinOptions, RetryOptions } from "./net/joiner.ts";
+export { type Resolver, systemResolver } from "./net/resolve.ts";
+export type { PayloadLimits } from "./serf/payload_limits.ts";
+export type { MemberEvent, ProbeOutcome, QueryEvent, SerfEvent, UserEvent } from "./serf/events.ts";
 export type { MemberInfo, MemberStatusName } from "./serf/member.ts";
 export { SerfError } from "./serf/queries.ts";
 export { DEFAULT_SERF_CONFIG, type SerfConfig } from "./serf/config.ts";

@@ -2,6 +2,7 @@ import type { Log } from "./log.ts";
 import type { EagerOptions, MemberlistTiming, Profile } from "./memberlist/config.ts";
 import type { MetricsRegistry } from "./metrics.ts";
 import type { Clock, Transport } from "./net/transport.ts";
+import type { Resolver } from "./net/resolve.ts";
 import type { Random } from "./random.ts";
 import type { SerfConfig } from "./serf/config.ts";
 
@@ -47,4 +48,6 @@ export interface SerfOptions {
   transport?: Transport;
   clock?: Clock;
   random?: Random;
+  /** How names of join addresses are resolved; absent means as the machine does. */
+  resolver?: Resolver;
 }

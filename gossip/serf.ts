@@ -1,19 +1,22 @@
+import type { Keyring } from "./codec/keyring.ts";
 import { encodeKeyRequest } from "./codec/serf_internal.ts";
-import { decodeKeyResponse } from "./codec/serf_internal.ts";
-import { DecodeError } from "./codec/error.ts";
-import { MsgpackReader } from "./codec/msgpack_reader.ts";
-import { SerfType } from "./codec/serf_messages.ts";
 import { NO_BYTES, utf8 } from "./codec/text.ts";
 import type { QueryFilter } from "./codec/filter.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { emptyKeyResult, type KeyResult, noteKeyResponse } from "./key_result.ts";
 import { type Log, silentLog } from "./log.ts";
 import type { MetricsRegistry } from "./metrics.ts";
 import { Driver } from "./net/driver.ts";
-import { resolveEndpoints } from "./net/resolve.ts";
+import { Joiner, type JoinOptions, type RetryOptions } from "./net/joiner.ts";
+import { type Resolver, systemResolver } from "./net/resolve.ts";
 import type { SnapshotFile } from "./net/snapshot_file.ts";
 import type { Clock, Transport } from "./net/transport.ts";
-import type { QueryEvent, SerfEvent } from "./serf/events.ts";
+import type { Random } from "./random.ts";
+import { systemRandom } from "./random.ts";
+import type { ProbeOutcome, QueryEvent, SerfEvent } from "./serf/events.ts";
 import type { KeyOperation } from "./serf/key_queries.ts";
-import type { MemberInfo } from "./serf/member.ts";
+import { type MemberInfo, MemberStatus } from "./serf/member.ts";
+import { type PayloadLimits, payloadLimits } from "./serf/payload_limits.ts";
 import { SerfError } from "./serf/queries.ts";
 import type { SerfCore } from "./serf/serf.ts";
 import { registerMetrics } from "./serf_metrics.ts";
@@ -21,8 +24,14 @@ import { registerMetrics } from "./serf_metrics.ts";
 /** A query of another node (or of this one), to be answered by {@linkcode Serf.respond}. */
 export type Query = QueryEvent;
 
+/** Who is told how each probe of another member went. */
+export type ProbeListener = (outcome: ProbeOutcome) => void;
+
+/** Longest wait for a leave, whatever happens on the network. */
+const LEAVE_TIMEOUT_MS = 15_000;
+
 /** Who is told what happens. */
-export type SerfListener = (event: SerfEvent) => void;
+export type SerfListener = (event: Exclude<SerfEvent, ProbeOutcome>) => void;
 
 /** What to ask. */
 export interface AskOptions {
@@ -45,18 +54,25 @@ export interface QueryResult {
   responses: { from: string; payload: Uint8Array }[];
 }
 
-/** What came of a key operation. */
-export interface KeyResult {
-  /** Whether every living member did it. */
-  ok: boolean;
+/** Who answered a call of all members. */
+export interface Reachability {
+  /** Living members when it was asked, this one included. */
   members: number;
-  answers: number;
-  /** Reasons by member. */
-  errors: Map<string, string>;
-  /** For `listKeys`: how many members hold each key (base64). */
-  keys: Map<string, number>;
-  /** For `listKeys`: how many members have it as primary. */
-  primaryKeys: Map<string, number>;
+  /** Names of those that answered. */
+  acks: string[];
+  /** Names of living members that did not. */
+  missing: string[];
+}
+
+/** Messages that wait to be sent, by kind. */
+export interface QueueDepth {
+  /** Of membership: who is alive, suspected, dead. */
+  membership: number;
+  /** Joins and leaves. */
+  intents: number;
+  queries: number;
+  events: number;
+  total: number;
 }
 
 /** Parts of a {@linkcode Serf}, put together by `createSerf`. */
@@ -64,8 +80,12 @@ export interface SerfParts {
   core: SerfCore;
   transport: Transport;
   clock: Clock;
+  random?: Random;
+  resolver?: Resolver;
   log?: Log;
   metrics?: MetricsRegistry;
+  /** The ring that the core seals with. */
+  keyring?: Keyring;
   /** Opened once the core runs. */
   snapshot?: SnapshotFile;
   /** Stores the key ring. */
@@ -76,12 +96,18 @@ export interface SerfParts {
 export class Serf implements AsyncDisposable {
   readonly #core: SerfCore;
   readonly #driver: Driver;
+  readonly #joiner: Joiner;
+  readonly #clock: Clock;
+  readonly #keyring: Keyring | undefined;
   readonly #transport: Transport;
   readonly #snapshot: SnapshotFile | undefined;
   readonly #log: Log;
   readonly #listeners = new Set<SerfListener>();
+  readonly #probeListeners = new Set<ProbeListener>();
   readonly #saveKeys: ((keys: Uint8Array[]) => void) | undefined;
   readonly #lost = Promise.withResolvers<void>();
+  readonly #stop = new AbortController();
+  #leaving: Promise<void> | undefined;
 
   constructor(parts: SerfParts) {
     this.#core = parts.core;
@@ -96,7 +122,19 @@ export class Serf implements AsyncDisposable {
       log: this.#log,
       onEvent: (event) => this.#onEvent(event),
     });
-    if (parts.metrics) registerMetrics(parts.metrics, this.#core);
+    this.#clock = parts.clock;
+    this.#keyring = parts.keyring;
+    const { self } = parts.core.memberlist;
+    this.#joiner = new Joiner({
+      clock: parts.clock,
+      log: this.#log,
+      random: parts.random ?? systemRandom(),
+      resolver: parts.resolver ?? systemResolver(),
+      defaultPort: () => self.endpoint.port,
+      isSelf: (endpoint) => endpoint.toString() === self.endpoint.toString(),
+      contact: (endpoint, options) => this.#contact(endpoint, options),
+    });
+    if (parts.metrics) registerMetrics(parts.metrics, this.#core, parts.transport);
   }
 
   /** Begins to listen and to probe. */
@@ -134,6 +172,43 @@ export class Serf implements AsyncDisposable {
     return this.#core.members.get(name)?.snapshot();
   }
 
+  /** Whether a member of this name is here: it neither failed nor left. One look-up, nothing is copied. */
+  isAlive(name: string): boolean {
+    return this.#core.members.get(name)?.status === MemberStatus.alive;
+  }
+
+  /** Members that are here, this one included. */
+  get aliveCount(): number {
+    return this.#core.members.aliveCount;
+  }
+
+  /** What still waits to be sent. */
+  get queueDepth(): QueueDepth {
+    const { broadcasts: membership, intentQueue: intents, queryQueue: queries, eventQueue: events } =
+      this.#core.sizes;
+    return { membership, intents, queries, events, total: membership + intents + queries + events };
+  }
+
+  /** How much an event, a query and an answer can carry. */
+  get limits(): PayloadLimits {
+    return payloadLimits(this.#core);
+  }
+
+  /** The key ring, the primary first; copies. Undefined where gossip is not encrypted. */
+  keys(): Uint8Array[] | undefined {
+    return this.#keyring?.keys();
+  }
+
+  /** Calls `listener` with the outcome of every probe from now on; the result ends that. */
+  listenProbes(listener: ProbeListener): () => void {
+    this.#probeListeners.add(listener);
+    this.#core.reportProbes = true;
+    return () => {
+      this.#probeListeners.delete(listener);
+      this.#core.reportProbes = this.#probeListeners.size > 0;
+    };
+  }
+
   /** Calls `listener` for every event from now on; the result ends that. */
   listen(listener: SerfListener): () => void {
     this.#listeners.add(listener);
@@ -141,38 +216,24 @@ export class Serf implements AsyncDisposable {
   }
 
   /**
-   * Joins through the addresses (`host`, `host:port`, `name/host:port`); gives how many answered. Throws
-   * {@linkcode SerfError} where none did.
+   * Joins through the addresses: `host`, `host:port`, `name/host:port`, or `_service._proto.name` for a service in DNS.
+   * Gives how many members answered; this node's own address is passed over. Throws {@linkcode SerfError} with every
+   * reason where none did.
    */
-  async join(
-    addresses: readonly string[],
-    options: { ignoreOld?: boolean; signal?: AbortSignal } = {},
-  ): Promise<number> {
-    const reasons: string[] = [];
-    let joined = 0;
-    for (const address of addresses) {
-      options.signal?.throwIfAborted();
-      try {
-        for (const endpoint of await resolveEndpoints(address, this.#core.memberlist.self.endpoint.port)) {
-          const error = await this.#joinOne(endpoint, options);
-          if (error === undefined) joined++;
-          else reasons.push(`${endpoint}: ${error}`);
-        }
-      } catch (error) {
-        if (options.signal?.aborted) throw error;
-        reasons.push(error instanceof Error ? error.message : String(error));
-      }
-    }
-    if (joined === 0 && addresses.length > 0) {
-      throw new SerfError(`Cannot join "${addresses.join(", ")}": ${reasons.join("; ")}`);
-    }
-    return joined;
+  join(addresses: readonly string[], options: JoinOptions = {}): Promise<number> {
+    return this.#joiner.join(addresses, { ...options, signal: this.#orStop(options.signal) });
   }
 
-  #joinOne(
-    endpoint: Awaited<ReturnType<typeof resolveEndpoints>>[number],
-    options: { ignoreOld?: boolean; signal?: AbortSignal },
-  ): Promise<string | undefined> {
+  /** Joins as {@linkcode join} does, again and again with growing, jittered pauses, until a member answers. */
+  retryJoin(addresses: readonly string[], options: RetryOptions = {}): Promise<number> {
+    return this.#joiner.retry(addresses, { ...options, signal: this.#orStop(options.signal) });
+  }
+
+  #orStop(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([this.#stop.signal, signal]) : this.#stop.signal;
+  }
+
+  #contact(endpoint: Endpoint, options: JoinOptions): Promise<string | undefined> {
     const { promise, resolve, reject } = Promise.withResolvers<string | undefined>();
     const abort = () => reject(options.signal?.reason);
     options.signal?.addEventListener("abort", abort, { once: true });
@@ -181,20 +242,43 @@ export class Serf implements AsyncDisposable {
     return promise.finally(() => options.signal?.removeEventListener("abort", abort));
   }
 
-  /** Leaves the cluster gracefully; afterwards the node can only be disposed of. */
-  async leave(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#driver.run((nowMs) => this.#core.leave(nowMs, resolve));
-    await promise;
+  /**
+   * Leaves the cluster gracefully; afterwards the node can only be disposed of. Takes a second or two; resolves after
+   * `timeoutMs` at the latest, however bad the network is.
+   */
+  leave(options: { timeoutMs?: number } = {}): Promise<void> {
+    return this.#leaving ??= this.#leave(options.timeoutMs ?? LEAVE_TIMEOUT_MS);
+  }
+
+  async #leave(timeoutMs: number): Promise<void> {
+    await this.#within(timeoutMs, (done) => this.#driver.run((nowMs) => this.#core.leave(nowMs, done)));
     await this.#snapshot?.leave();
   }
 
-  /** Makes a failed member one that left, so that no one tries to reach it; `prune` forgets it at once. */
+  /**
+   * Makes a failed member one that left, so that no one tries to reach it; `prune` forgets it at once. Resolves once
+   * enough members were told, or after a few seconds.
+   */
   forceLeave(node: string, options: { prune?: boolean } = {}): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
     const prune = options.prune ?? false;
-    this.#driver.run((nowMs) => this.#core.forceLeave(nowMs, node, { prune }, resolve));
-    return promise;
+    return this.#within(LEAVE_TIMEOUT_MS, (done) => {
+      this.#driver.run((nowMs) => this.#core.forceLeave(nowMs, node, { prune }, done));
+    });
+  }
+
+  /** Resolves when `begin` says so, the time is over, or this node is disposed of. */
+  #within(timeoutMs: number, begin: (done: () => void) => void): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { signal } = this.#stop;
+    const finish = () => resolve();
+    const cancel = this.#clock.after(timeoutMs, finish);
+    signal.addEventListener("abort", finish, { once: true });
+    if (signal.aborted) finish();
+    else begin(finish);
+    return promise.finally(() => {
+      cancel();
+      signal.removeEventListener("abort", finish);
+    });
   }
 
   /** Changes this node's tags. Throws RangeError where they exceed 512 bytes. */
@@ -254,6 +338,31 @@ export class Serf implements AsyncDisposable {
     return this.#core.rttMs(name);
   }
 
+  /** Asks every living member whether it is there (`serf reachability`); ends when all answered, or after the time. */
+  async reachability(options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Reachability> {
+    const living = this.#living();
+    const missing = new Set(living);
+    const complete = new AbortController();
+    const { acks } = await this.query("_serf_ping", {
+      requestAck: true,
+      timeoutMs: options.timeoutMs,
+      signal: options.signal ? AbortSignal.any([complete.signal, options.signal]) : complete.signal,
+      onAck: (from) => {
+        missing.delete(from);
+        if (missing.size === 0) queueMicrotask(() => complete.abort());
+      },
+    });
+    return { members: living.length, acks, missing: [...missing] };
+  }
+
+  #living(): string[] {
+    const living: string[] = [];
+    for (const member of this.#core.members.values()) {
+      if (member.status === MemberStatus.alive) living.push(member.name);
+    }
+    return living;
+  }
+
   /** Adds a key to every member's ring. */
   installKey(key: Uint8Array, options?: { timeoutMs?: number }): Promise<KeyResult> {
     return this.#keyQuery("install-key", key, options);
@@ -276,6 +385,7 @@ export class Serf implements AsyncDisposable {
 
   /** Stops without a goodbye: others will see this node fail. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new SerfError("Cannot go on: this node is stopping"));
     await this.#driver[Symbol.asyncDispose]();
     await this.#snapshot?.[Symbol.asyncDispose]();
   }
@@ -285,15 +395,7 @@ export class Serf implements AsyncDisposable {
     key: Uint8Array,
     options: { timeoutMs?: number } = {},
   ): Promise<KeyResult> {
-    const members = this.members().filter((member) => member.status === "alive").length;
-    const result: KeyResult = {
-      ok: false,
-      members,
-      answers: 0,
-      errors: new Map(),
-      keys: new Map(),
-      primaryKeys: new Map(),
-    };
+    const result = emptyKeyResult(this.#living());
     const complete = new AbortController();
     await this.query(`_serf_${operation}`, {
       payload: encodeKeyRequest(key),
@@ -301,18 +403,22 @@ export class Serf implements AsyncDisposable {
       signal: complete.signal,
       onResponse: (from, payload) => {
         noteKeyResponse(result, from, payload);
-        if (result.answers >= members) queueMicrotask(() => complete.abort());
+        if (result.missing.length === 0) queueMicrotask(() => complete.abort());
       },
     });
-    result.ok = result.errors.size === 0 && result.answers >= members;
     return result;
   }
 
   #onEvent(event: SerfEvent): void {
+    if (event.kind === "probe") return this.#tell(this.#probeListeners, event);
     this.#snapshot?.event(event);
     if (event.kind === "keyring") this.#saveKeys?.(event.keys);
     if (event.kind === "name-lost") this.#lost.resolve();
-    for (const listener of this.#listeners) {
+    this.#tell(this.#listeners, event);
+  }
+
+  #tell<E extends SerfEvent>(listeners: ReadonlySet<(event: E) => void>, event: E): void {
+    for (const listener of listeners) {
       try {
         listener(event);
       } catch (error) {
@@ -322,23 +428,6 @@ export class Serf implements AsyncDisposable {
         });
       }
     }
-  }
-}
-
-function noteKeyResponse(result: KeyResult, from: string, payload: Uint8Array): void {
-  result.answers++;
-  try {
-    if (payload[0] !== SerfType.keyResponse) {
-      throw new DecodeError("key response", `type ${payload[0]} is none`);
-    }
-    const response = decodeKeyResponse(new MsgpackReader().reset(payload, 1));
-    if (!response.result) result.errors.set(from, response.message);
-    for (const key of response.keys) result.keys.set(key, (result.keys.get(key) ?? 0) + 1);
-    const { primaryKey } = response;
-    if (primaryKey !== "") result.primaryKeys.set(primaryKey, (result.primaryKeys.get(primaryKey) ?? 0) + 1);
-  } catch (error) {
-    if (!(error instanceof DecodeError)) throw error;
-    result.errors.set(from, error.message);
   }
 }
 

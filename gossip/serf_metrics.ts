@@ -1,5 +1,6 @@
 import type { Counters } from "./memberlist/context.ts";
 import type { MetricsRegistry } from "./metrics.ts";
+import type { Transport } from "./net/transport.ts";
 import type { SerfCore } from "./serf/serf.ts";
 
 const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
@@ -23,11 +24,16 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
 };
 
 /** Registers the figures of one member under `hypercore_gossip_`. */
-export function registerMetrics(registry: MetricsRegistry, core: SerfCore): void {
+export function registerMetrics(registry: MetricsRegistry, core: SerfCore, transport: Transport): void {
   const { memberlist } = core;
   for (const [key, [name, help]] of Object.entries(COUNTERS)) {
     registry.counter(`hypercore_gossip_${name}`, help, () => memberlist.counters[key as keyof Counters]);
   }
+  registry.counter(
+    "hypercore_gossip_packets_lost_total",
+    "Packets that this machine could not send or take",
+    () => transport.dropped,
+  );
   const gauge = (name: string, help: string, read: () => number) =>
     registry.gauge(`hypercore_gossip_${name}`, help, read);
   gauge("health_score", "Lifeguard's local health; 0 is healthy", () => memberlist.healthScore);

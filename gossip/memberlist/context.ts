@@ -35,6 +35,8 @@ export interface Delegate {
   /** Payload of acks. */
   ackPayload(): Uint8Array | undefined;
   pingCompleted(node: Node, rttMs: number, payload: Uint8Array | undefined): void;
+  /** How a probe ended; the round-trip time is that of a direct answer. */
+  probed(node: Node, via: "direct" | "late" | "stream" | "failed", rttMs: number | undefined): void;
 }
 
 /** How broadcasts are picked from a queue. */

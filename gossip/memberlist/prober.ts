@@ -115,6 +115,7 @@ export class Prober {
     const end = timers.set(endMs, () => {
       this.#pending.delete(seqNo);
       this.#probing = false;
+      delegate.probed(node, tcpAnswered ? "stream" : "failed", undefined);
       if (tcpAnswered) {
         awareness.apply(-1);
         return;
@@ -125,8 +126,11 @@ export class Prober {
     });
     this.#pending.set(seqNo, {
       onAck: (payload) => {
-        if (!helpersAsked) delegate.pingCompleted(node, this.#ctx.nowMs - startMs, payload);
+        const rttMs = helpersAsked ? undefined : this.#ctx.nowMs - startMs;
         succeed();
+        delegate.probed(node, helpersAsked ? "late" : "direct", rttMs);
+        // Last, for a peer's payload may be nonsense, and its node is there all the same.
+        if (rttMs !== undefined) delegate.pingCompleted(node, rttMs, payload);
       },
       onNack: () => nacks++,
     });

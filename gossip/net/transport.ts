@@ -19,6 +19,8 @@ export interface TransportHandler {
 export interface Transport extends AsyncDisposable {
   /** Where it is bound. */
   readonly local: { host: string; port: number };
+  /** Packets lost on this side. */
+  readonly dropped: number;
   /** Begins to receive. */
   start(handler: TransportHandler): void;
   /** Sends a packet, or loses it; never throws. */

@@ -55,8 +55,13 @@ export class Broadcasts {
     this.#queue(this.#events, message);
   }
 
+  /** Largest message that goes by packet. */
+  get packetMessageBytes(): number {
+    return this.#memberlist.packetRoom - COMPOUND_HEADS - 1;
+  }
+
   #queue(queue: BroadcastQueue, message: Uint8Array, onEnd?: () => void): void {
-    if (message.length + COMPOUND_HEADS + 1 > this.#memberlist.packetRoom) {
+    if (message.length > this.packetMessageBytes) {
       return this.#byStream(message, onEnd);
     }
     queue.queue(concatBytes([USER_PREFIX, message]), { onEnd });

@@ -1,8 +1,16 @@
 import type { MemberInfo } from "./member.ts";
 
+/** What can happen to members; `member-update`: tags, address or versions changed. */
+export type MemberEventKind =
+  | "member-join"
+  | "member-leave"
+  | "member-failed"
+  | "member-update"
+  | "member-reap";
+
 /** Something that happened to members. */
-export interface MemberEvent {
-  kind: "member-join" | "member-leave" | "member-failed" | "member-update" | "member-reap";
+export interface MemberEvent<Kind extends MemberEventKind = MemberEventKind> {
+  kind: Kind;
   members: MemberInfo[];
 }
 
@@ -27,11 +35,27 @@ export interface QueryEvent {
   deadlineMs: number;
 }
 
+/**
+ * How one probe of another node went. `direct`: it answered itself within the probe time-out, `rttMs` later. `late`: it
+ * answered later, or through a helper. `stream`: only by TCP. `failed`: not at all.
+ */
+export interface ProbeOutcome {
+  kind: "probe";
+  node: string;
+  via: "direct" | "late" | "stream" | "failed";
+  rttMs: number | undefined;
+}
+
 /** What a Serf core tells the application. */
 export type SerfEvent =
-  | MemberEvent
+  | MemberEvent<"member-join">
+  | MemberEvent<"member-leave">
+  | MemberEvent<"member-failed">
+  | MemberEvent<"member-update">
+  | MemberEvent<"member-reap">
   | UserEvent
   | QueryEvent
+  | ProbeOutcome
   /** The key ring changed and should be stored; raw keys, the primary first. */
   | { kind: "keyring"; keys: Uint8Array[] }
   /** Another running node has this node's name. */

@@ -113,6 +113,18 @@ export class SerfCore {
     });
   }
 
+  /** Whether each probe's outcome is an event. */
+  reportProbes = false;
+
+  get config(): Readonly<SerfConfig> {
+    return this.#config;
+  }
+
+  /** Largest encoded Serf message that goes by packet. */
+  get packetMessageBytes(): number {
+    return this.#broadcasts.packetMessageBytes;
+  }
+
   /** Whether this node is there, says goodbye, or has left. */
   get state(): "alive" | "leaving" | "left" {
     return this.#state;
@@ -398,6 +410,9 @@ export class SerfCore {
       queued: () => this.#broadcasts.queued(),
       ackPayload: () => this.#config.coordinates ? this.#ackPayload() : undefined,
       pingCompleted: (node, rttMs, payload) => this.#learnRtt(node, rttMs, payload),
+      probed: (node, via, rttMs) => {
+        if (this.reportProbes) this.#events.push({ kind: "probe", node: node.name, via, rttMs });
+      },
     };
   }
 
