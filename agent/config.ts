@@ -44,8 +44,26 @@ export interface AgentConfig {
   /** Size at which a workload's log is rotated, in bytes, and how many rotated files stay. */
   logMaxBytes: number;
   logMaxFiles: number;
+  cluster: ClusterConfig;
   logLevel: "debug" | "info" | "warn" | "error";
   logFormat: "text" | "json";
+}
+
+/** How a node takes part in a cluster. */
+export interface ClusterConfig {
+  /** Gossip and calls between nodes, UDP and TCP. */
+  bind: HostPort;
+  /** What others are told; absent means the bind address, or on a wildcard the first private one. */
+  advertise?: HostPort;
+  /** Addresses of members, `host[:port]` or SRV names. */
+  joins: readonly string[];
+  /** Gossip key given by the operator, 16, 24 or 32 bytes. */
+  key?: Uint8Array;
+  profile: "hypercore" | "lan" | "wan" | "local";
+  /** The operator's tags. */
+  tags: Readonly<Record<string, string>>;
+  /** Reschedule what ran on nodes that failed; `majority`: only where most of the last known members are seen. */
+  respawn: "off" | "always" | "majority";
 }
 
 export interface TlsFiles {

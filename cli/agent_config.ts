@@ -1,5 +1,7 @@
-import type { AgentConfig } from "../agent/config.ts";
-import { type AgentOptions, DEFAULT_CLUSTER_BIND } from "./agent_options.ts";
+import { TAG } from "../agent/cluster/tags.ts";
+import type { AgentConfig, ClusterConfig } from "../agent/config.ts";
+import { MAX_JOIN_ADDRESSES, parseGossipKey, parseJoin } from "../agent/membership/join_address.ts";
+import type { AgentOptions } from "./agent_options.ts";
 import { UsageError } from "./exit.ts";
 import { isLoopback } from "./parse/host_port.ts";
 
@@ -11,8 +13,9 @@ export function agentConfig(
   address: string | undefined,
   options: AgentOptions,
   hostName: string,
+  readTextFile: (path: string) => string,
 ): AgentConfig {
-  refuseUnavailable(address, options);
+  refuseUnavailable(options);
   for (const flag of ["dataDir", "stateDir", "containerdSocket", "identityKey"] as const) {
     const path = options[flag];
     if (path !== undefined && !path.startsWith("/")) {
@@ -61,32 +64,73 @@ export function agentConfig(
     vcpuLimit: options.vcpuLimit,
     logMaxBytes: options.logMaxBytes,
     logMaxFiles: options.logMaxFiles,
+    cluster: clusterConfig(address, options, readTextFile),
     logLevel: options.logLevel,
     logFormat: options.logFormat,
   };
 }
 
 /** Flags whose feature this version does not have: better refused than ignored. */
-function refuseUnavailable(address: string | undefined, options: AgentOptions): void {
+function refuseUnavailable(options: AgentOptions): void {
   const asked = {
-    "joining a cluster (--join)": address ?? options.join,
-    "--cluster-bind-addr": options.clusterBindAddr === DEFAULT_CLUSTER_BIND
-      ? undefined
-      : options.clusterBindAddr,
-    "--advertise-addr": options.advertiseAddr,
-    "--profile": options.profile === "hypercore" ? undefined : options.profile,
-    "--encrypt": options.encrypt,
-    "--respawn-on-node-failure": options.respawnOnNodeFailure === true ? true : undefined,
     "--cluster-policy": options.clusterPolicy,
     "--beacon-endpoint": options.beaconEndpoint,
     "--beacon-price": options.beaconPrice,
     "--beacon-reputation": options.beaconReputation,
-    "--tag": options.tag,
   };
   for (const [what, value] of Object.entries(asked)) {
-    if (value !== undefined) {
-      throw new UsageError(`${what} is not available in this version: it runs a single node`);
+    if (value !== undefined) throw new UsageError(`${what} is not available in this version`);
+  }
+}
+
+function clusterConfig(
+  address: string | undefined,
+  options: AgentOptions,
+  readTextFile: (path: string) => string,
+): ClusterConfig {
+  let joins = (options.join ?? []).flat();
+  if (address !== undefined) {
+    try {
+      joins = [...joins, ...parseJoin(address)];
+    } catch (error) {
+      throw new UsageError((error as Error).message, { cause: error });
     }
+  }
+  if (joins.length > MAX_JOIN_ADDRESSES) {
+    throw new UsageError(`--join: at most ${MAX_JOIN_ADDRESSES} addresses`);
+  }
+  const keys = joins.flatMap(({ key }) => key ?? []);
+  if (options.encrypt !== undefined) keys.unshift(encryptKey(options.encrypt, readTextFile));
+  const key = keys.at(0);
+  if (keys.some((other) => other.toBase64() !== key?.toBase64())) {
+    throw new UsageError("--join and --encrypt: the gossip keys given differ; a cluster has one");
+  }
+  const tags = Object.fromEntries(options.tag ?? []);
+  for (const name of Object.keys(tags)) {
+    if (Object.values<string>(TAG).includes(name)) {
+      throw new UsageError(`--tag: "${name}" is the agent's own`);
+    }
+  }
+  return {
+    bind: options.clusterBindAddr,
+    advertise: options.advertiseAddr,
+    joins: joins.map((join) => join.address),
+    key,
+    profile: options.profile,
+    tags,
+    respawn: options.respawnOnNodeFailure !== true
+      ? "off"
+      : options.respawnQuorum === "majority"
+      ? "majority"
+      : "always",
+  };
+}
+
+function encryptKey(text: string, readTextFile: (path: string) => string): Uint8Array {
+  try {
+    return parseGossipKey(text.startsWith("@") ? readTextFile(text.slice(1)) : text);
+  } catch (error) {
+    throw new UsageError(`--encrypt: ${(error as Error).message}`, { cause: error });
   }
 }
 

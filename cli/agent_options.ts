@@ -1,5 +1,6 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import { collected, configOption, DEFAULT_API, DEFAULT_DATA_DIR, parsed } from "./options.ts";
+import { parseJoin } from "../agent/membership/join_address.ts";
 import { isHostName, isIpv4, isIpv6, parseHostPort } from "./parse/host_port.ts";
 import { parseBytes, parseInteger, parsePair, parseSubnet } from "./parse/values.ts";
 
@@ -99,25 +100,36 @@ export function addAgentOptions(command: Command) {
       new Option("--log-format <format>", "of the agent's own log").choices(["text", "json"] as const)
         .default("text" as const),
     )
-    .addOption(collected("--join <address>", "member to join", (text) => text))
     .addOption(
-      parsed("--cluster-bind-addr <host:port>", "gossip", (text) => (parseHostPort(text), text)).default(
-        DEFAULT_CLUSTER_BIND,
+      collected(
+        "--join <[key@]host[:port]>",
+        "member to join, as its start or `keys show` prints it",
+        parseJoin,
       ),
+    )
+    .addOption(
+      parsed("--cluster-bind-addr <host:port>", "gossip and calls between nodes, UDP and TCP", parseHostPort)
+        .default(parseHostPort(DEFAULT_CLUSTER_BIND), DEFAULT_CLUSTER_BIND),
     )
     .addOption(
       parsed(
         "--advertise-addr <host:port>",
         "address other members reach this node at",
-        (text) => (parseHostPort(text), text),
+        parseHostPort,
       ),
     )
     .addOption(
       new Option("--profile <name>", "gossip timing").choices(["hypercore", "lan", "wan", "local"] as const)
         .default("hypercore" as const),
     )
-    .addOption(new Option("--encrypt <key>", "gossip key, or @file"))
+    .addOption(new Option("--encrypt <key>", "gossip key in base64, or @file (default: made at first start)"))
     .addOption(new Option("--respawn-on-node-failure", "reschedule the workloads of a dead node"))
+    .addOption(
+      new Option("--respawn-quorum <rule>", "where rescheduling is allowed").choices(
+        ["any", "majority"] as const,
+      )
+        .default("any" as const),
+    )
     .addOption(new Option("--cluster-policy <file>", "placement policy of the cluster"))
     .addOption(new Option("--beacon-endpoint <url>", "beacon registry"))
     .addOption(new Option("--beacon-price <price>", "price per GB in this node's beacon"))

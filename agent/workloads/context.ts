@@ -1,6 +1,6 @@
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Log } from "../../runtime/log.ts";
-import type { Proxy } from "../proxy/mod.ts";
+import type { Proxy, Route } from "../proxy/mod.ts";
 import { AdmissionLedger, type Capacity } from "./admission.ts";
 import { EventHub, type WorkloadEvent } from "./events.ts";
 import { KeyedQueue } from "./keyed_queue.ts";
@@ -29,6 +29,8 @@ export interface WorkloadManagerOptions {
   drainMs: number;
   /** Told what the metrics count. */
   observe?: (observation: Observation) => void;
+  /** Routes to what runs on other nodes; none by default. */
+  remoteRoutes?: () => Route[];
 }
 
 /** What the metrics count. */
@@ -53,7 +55,10 @@ export class WorkloadContext {
       proxy: options.proxy,
       setTimer: options.setTimer,
       log: options.log,
-      routes: () => planRoutes([...this.workloads.values()].map((workload) => workload.routable)),
+      routes: () => [
+        ...planRoutes([...this.workloads.values()].map((workload) => workload.routable)),
+        ...options.remoteRoutes?.() ?? [],
+      ],
     });
   }
 

@@ -8,7 +8,7 @@ import type { WorkloadEvent } from "./events.ts";
 import { MAX_GRACE_MS } from "./limits.ts";
 import { parseIdOrName } from "./parse_spawn.ts";
 import { workloadUrl } from "./routes.ts";
-import { dryRun, spawnWorkload } from "./spawner.ts";
+import { dryRun, type Placement, spawnWorkload } from "./spawner.ts";
 import { stopWorkload } from "./stopper.ts";
 import type { Workload } from "./workload.ts";
 
@@ -44,7 +44,7 @@ export class WorkloadManager implements AsyncDisposable {
   }
 
   /** Resolves when it runs and its routes are open. Throws {@linkcode RuntimeError}; nothing is left then. */
-  spawn(request: VmSpawnRequest, options: CreateOptions = {}): Promise<Workload> {
+  spawn(request: VmSpawnRequest, options: CreateOptions & Placement = {}): Promise<Workload> {
     return spawnWorkload(this.#context, request, options);
   }
 
@@ -75,6 +75,11 @@ export class WorkloadManager implements AsyncDisposable {
   /** Where it answers; empty when it exposes no port. */
   url({ id, spec: { ports } }: Workload): string {
     return workloadUrl({ id, ports }, this.#context.options.node);
+  }
+
+  /** Brings the proxy's routes up to date after those to other nodes changed. */
+  syncRoutes(): Promise<void> {
+    return this.#context.syncRoutes();
   }
 
   /** Events from now on. */

@@ -16,22 +16,36 @@ export async function dryRun(context: WorkloadContext, request: VmSpawnRequest):
   await using _ports = await reservePorts(context, spec);
 }
 
+/** What is fixed about a workload before it starts here: it may have run elsewhere already. */
+export interface Placement {
+  /** Absent means a fresh one. */
+  id?: string;
+  /** Of this start; 1 by default. */
+  generation?: number;
+  restarts?: number;
+  createdAtMs?: number;
+}
+
 /**
- * Admits, creates, starts and routes a workload. When any of it fails, or `signal` aborts, nothing is left of it.
+ * Admits, creates, starts and routes a workload. When any of it fails, or `signal` aborts, nothing is left of it. Throws
+ * `already-exists` when the id given runs here.
  */
 export async function spawnWorkload(
   context: WorkloadContext,
   request: VmSpawnRequest,
-  options: CreateOptions,
+  options: CreateOptions & Placement,
 ): Promise<Workload> {
   const { node, nowMs, observe } = context.options;
   if (context.closing.signal.aborted) {
     throw new RuntimeError("unavailable", "Cannot spawn the workload: the agent is stopping");
   }
   const spec = parseSpawn(request, node);
-  const id = freshId(context);
+  const id = options.id ?? freshId(context);
+  if (context.workloads.has(id)) {
+    throw new RuntimeError("already-exists", `Cannot spawn workload "${id}": it is on this node already`);
+  }
   context.ledger.reserve(id, spec);
-  const workload = new Workload(id, spec, newRecord(request, nowMs()));
+  const workload = new Workload(id, spec, newRecord(request, options, nowMs()));
   context.workloads.set(id, workload);
   const beganMs = nowMs();
   try {
@@ -134,15 +148,15 @@ function containerSpec({ id, spec, record }: Workload): ContainerSpec {
   };
 }
 
-function newRecord(request: VmSpawnRequest, nowMs: number): WorkloadRecord {
+function newRecord(request: VmSpawnRequest, placement: Placement, nowMs: number): WorkloadRecord {
   return {
     request,
     isComplete: false,
     isStopping: false,
-    generation: 1,
-    restarts: 0,
+    generation: placement.generation ?? 1,
+    restarts: placement.restarts ?? 0,
     failures: 0,
-    createdAtMs: nowMs,
+    createdAtMs: placement.createdAtMs ?? nowMs,
     startedAtMs: 0,
   };
 }

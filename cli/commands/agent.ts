@@ -7,7 +7,7 @@ import { versionInfo } from "../version.ts";
 
 /** `hypercore agent`. The first SIGINT or SIGTERM ends it in order, the second at once. */
 export async function agent(address: string | undefined, options: AgentOptions, io: Io): Promise<number> {
-  const config = agentConfig(address, options, Deno.hostname());
+  const config = agentConfig(address, options, Deno.hostname(), io.readTextFile);
   const log = agentLog({
     level: config.logLevel,
     format: config.logFormat,

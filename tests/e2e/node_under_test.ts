@@ -28,6 +28,7 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
   const namespace = `n${crypto.randomUUID().slice(0, 8)}`;
   const config = {
     nodeName: "n1",
+    cluster: { bind: { host: "127.0.0.1", port: 0 }, joins: [], profile: "local", tags: {}, respawn: "off" },
     dataDir: `${dir}/data`,
     stateDir: `${dir}/state`,
     containerdSocket: `${dir}/data/containerd.sock`,

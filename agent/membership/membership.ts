@@ -1,0 +1,301 @@
+import {
+  type AskOptions,
+  createSerf,
+  type KeyResult,
+  type MemberInfo,
+  type MetricsRegistry,
+  type Profile,
+  type Query,
+  type QueryResult,
+  type Serf,
+  type SerfEvent,
+  type Transport,
+} from "../../gossip/mod.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { Log } from "../../runtime/log.ts";
+import type { ClusterMember } from "../cluster/ports.ts";
+import { PROTOCOL_VERSION, TAG } from "../cluster/tags.ts";
+import type { HostPort } from "../config.ts";
+
+/** Name and payload of a user event together, bytes; the original's limit. */
+export const USER_EVENT_LIMIT = 2_048;
+/** Pause before joins that reached nobody are tried again; doubles each time. Milliseconds. */
+export const JOIN_RETRY_FIRST_MS = 1_000;
+/** Longest such pause, milliseconds. */
+export const JOIN_RETRY_MAX_MS = 30_000;
+
+/** What a node's membership is made of. */
+export interface MembershipOptions {
+  name: string;
+  nodeId: string;
+  bind: HostPort;
+  advertise?: HostPort;
+  profile: Profile;
+  /** Besides those of the agent itself. */
+  tags: Readonly<Record<string, string>>;
+  /** The primary first; empty means no encryption. */
+  keys: readonly Uint8Array[];
+  keyringFile?: string;
+  snapshotFile: string;
+  /** Packets and streams; absent means sockets of its own on `bind`. */
+  transport?: Transport;
+  metrics?: MetricsRegistry;
+  log: Log;
+}
+
+/** Who is told what happens among members. */
+export interface MembershipListener {
+  members?(): void;
+  userEvent?(name: string, payload: Uint8Array): void;
+  query?(query: Query): void;
+  /** What changed about a member, for the stream of events. */
+  memberEvent?(member: ClusterMember, what: "joined" | "left" | "failed" | "reaped" | "updated"): void;
+}
+
+const EVENT_NAMES = {
+  "member-join": "joined",
+  "member-leave": "left",
+  "member-failed": "failed",
+  "member-reap": "reaped",
+  "member-update": "updated",
+} as const;
+
+/** This node as a member of its cluster: a Serf member whose tags say what agents need to know of each other. */
+export class Membership implements AsyncDisposable {
+  readonly #serf: Serf;
+  readonly #options: MembershipOptions;
+  readonly #closing = new AbortController();
+  readonly #listeners = new Set<MembershipListener>();
+  #joining: Promise<void> = Promise.resolve();
+  #members: ReadonlyMap<string, ClusterMember> | undefined;
+
+  private constructor(serf: Serf, options: MembershipOptions) {
+    this.#serf = serf;
+    this.#options = options;
+    serf.listen((event) => this.#heard(event));
+  }
+
+  /** Binds and starts. Throws an Error that names the address where it is taken. */
+  static async open(options: MembershipOptions): Promise<Membership> {
+    const serf = await createSerf({
+      name: options.name,
+      bind: options.bind,
+      advertise: options.advertise,
+      profile: options.profile,
+      tags: tagsOf(options),
+      keys: options.keys,
+      keyringFile: options.keyringFile,
+      snapshotFile: options.snapshotFile,
+      rejoinAfterLeave: true,
+      serf: { userEventSizeLimit: USER_EVENT_LIMIT },
+      transport: options.transport,
+      metrics: options.metrics,
+      log: options.log,
+    });
+    return new Membership(serf, options);
+  }
+
+  get serf(): Serf {
+    return this.#serf;
+  }
+
+  get isEncrypted(): boolean {
+    return this.#options.keys.length > 0;
+  }
+
+  /** This node as others see it. */
+  get self(): ClusterMember {
+    return this.members().get(this.#options.nodeId)!;
+  }
+
+  /** Everyone by node id, this node included. The map is new after each change. */
+  members(): ReadonlyMap<string, ClusterMember> {
+    if (this.#members !== undefined) return this.#members;
+    const members = new Map<string, ClusterMember>();
+    for (const info of this.#serf.members()) {
+      const member = clusterMember(info);
+      const other = members.get(member.id);
+      // A node that was renamed is still known by its old name until that is reaped.
+      if (other === undefined || rank(member) > rank(other)) members.set(member.id, member);
+    }
+    return this.#members = members;
+  }
+
+  /** By name. */
+  named(name: string): ClusterMember | undefined {
+    const info = this.#serf.member(name);
+    return info && clusterMember(info);
+  }
+
+  /** Calls the listener from now on; the result ends that. */
+  listen(listener: MembershipListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Joins now. Gives how many addresses answered; throws `unavailable` where none did. */
+  async join(addresses: readonly string[], signal?: AbortSignal): Promise<number> {
+    try {
+      return await this.#serf.join(addresses, { signal });
+    } catch (error) {
+      throw new RuntimeError("unavailable", error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
+    }
+  }
+
+  /** Joins in the background, again and again with growing, jittered pauses until somebody answers. */
+  keepJoining(addresses: readonly string[]): void {
+    if (addresses.length > 0) this.#joining = this.#keepJoining(addresses);
+  }
+
+  async #keepJoining(addresses: readonly string[]): Promise<void> {
+    const { signal } = this.#closing;
+    const { log } = this.#options;
+    for (
+      let pauseMs = JOIN_RETRY_FIRST_MS;
+      !signal.aborted;
+      pauseMs = Math.min(2 * pauseMs, JOIN_RETRY_MAX_MS)
+    ) {
+      try {
+        const joined = await this.#serf.join(addresses, { signal });
+        return log.info("joined the cluster", { addresses: joined, members: this.members().size });
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn("cannot join yet, trying again", {
+          reason: error instanceof Error ? error.message : String(error),
+          pauseMs,
+        });
+      }
+      await pause(pauseMs * (0.5 + Math.random()), signal);
+    }
+  }
+
+  /** Tells everyone. Throws `invalid` where it is too long. */
+  broadcast(name: string, payload: Uint8Array, options: { coalesce?: boolean } = {}): void {
+    this.#orInvalid(() => this.#serf.userEvent(name, payload, { coalesce: options.coalesce ?? false }));
+  }
+
+  /** Asks the members. */
+  async ask(name: string, options: AskOptions): Promise<QueryResult> {
+    try {
+      return await this.#serf.query(name, options);
+    } catch (error) {
+      throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
+    }
+  }
+
+  /** Answers a query; what comes too late or is too long is lost, and logged. */
+  answer(query: Query, payload: Uint8Array): void {
+    try {
+      this.#serf.respond(query, payload);
+    } catch (error) {
+      this.#options.log.debug("cannot answer a query", {
+        query: query.name,
+        reason: error instanceof Error ? error.message : String(error),
+      });
+    }
+  }
+
+  async forceLeave(name: string, options: { prune?: boolean } = {}): Promise<void> {
+    if (this.#serf.member(name) === undefined) {
+      throw new RuntimeError("not-found", `Cannot make node "${name}" leave: no member has this name`);
+    }
+    await this.#serf.forceLeave(name, options);
+  }
+
+  /** Changes the operator's tags of this node. */
+  setTags(tags: Readonly<Record<string, string>>): void {
+    this.#orInvalid(() => this.#serf.setTags(tagsOf({ ...this.#options, tags })));
+  }
+
+  manageKeys(operation: "list" | "install" | "use" | "remove", key?: Uint8Array): Promise<KeyResult> {
+    if (operation === "list") return this.#serf.listKeys();
+    if (key === undefined) {
+      throw new RuntimeError("invalid", `Cannot ${operation} a gossip key: none is given`);
+    }
+    if (operation === "install") return this.#serf.installKey(key);
+    return operation === "use" ? this.#serf.useKey(key) : this.#serf.removeKey(key);
+  }
+
+  /** Says goodbye: others take this node for one that left, not for a failed one. */
+  async leave(): Promise<void> {
+    this.#closing.abort();
+    await this.#serf.leave();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#joining;
+    await this.#serf[Symbol.asyncDispose]();
+  }
+
+  #heard(event: SerfEvent): void {
+    switch (event.kind) {
+      case "user":
+        for (const listener of this.#listeners) listener.userEvent?.(event.name, event.payload);
+        return;
+      case "query":
+        for (const listener of this.#listeners) listener.query?.(event);
+        return;
+      case "name-conflict":
+        this.#options.log.error("another node has this node's name", {
+          name: event.name,
+          other: event.other,
+        });
+        return;
+      case "keyring":
+      case "name-lost":
+        return;
+    }
+    this.#members = undefined;
+    for (const listener of this.#listeners) {
+      listener.members?.();
+      for (const info of event.members) listener.memberEvent?.(clusterMember(info), EVENT_NAMES[event.kind]);
+    }
+  }
+
+  #orInvalid(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
+    }
+  }
+}
+
+function tagsOf({ nodeId, tags }: Pick<MembershipOptions, "nodeId" | "tags">): Record<string, string> {
+  return { ...tags, [TAG.protocol]: PROTOCOL_VERSION, [TAG.id]: nodeId };
+}
+
+function clusterMember(info: MemberInfo): ClusterMember {
+  const tags = Object.fromEntries(info.tags);
+  return {
+    id: tags[TAG.id] || info.name,
+    name: info.name,
+    status: info.status === "none" ? "failed" : info.status,
+    address: { host: info.host, port: info.port },
+    tags,
+  };
+}
+
+/** Of two entries for one node, the livelier counts. */
+function rank({ status }: ClusterMember): number {
+  return { alive: 3, leaving: 2, failed: 1, left: 0 }[status];
+}
+
+function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, delayMs);
+    signal.addEventListener("abort", end, { once: true });
+  });
+}
