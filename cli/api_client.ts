@@ -9,6 +9,7 @@ import {
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { IdentityService } from "../proto/gen/hypercore/v1/identity_pb.ts";
+import { ClusterAdminService } from "../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../proto/gen/hypercore/v1/node_pb.ts";
 import { WorkloadService } from "../proto/gen/hypercore/v1/workload_pb.ts";
@@ -35,6 +36,7 @@ export interface Api {
   images: Client<typeof ImageService>;
   node: Client<typeof NodeService>;
   identity: Client<typeof IdentityService>;
+  admin: Client<typeof ClusterAdminService>;
   /** How messages name the agent. */
   address: string;
 }
@@ -55,6 +57,7 @@ export function connectApi(options: ClientOptions, io: Io): Api {
     images: createClient(ImageService, transport),
     node: createClient(NodeService, transport),
     identity: createClient(IdentityService, transport),
+    admin: createClient(ClusterAdminService, transport),
     address: url.host,
   };
 }

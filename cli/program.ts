@@ -1,5 +1,6 @@
 import { Argument, Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { addAgentOptions } from "./agent_options.ts";
+import { addClusterCommands } from "./cluster_commands.ts";
 import type { Io } from "./io.ts";
 import {
   accumulated,
@@ -69,6 +70,7 @@ export function buildProgram(io: Io, finish: Finish) {
   addSessionCommands(program as unknown as Command, io, finish);
   addImageCommands(program as unknown as Command, io, finish);
   addIdentityCommands(program as unknown as Command, io, finish);
+  addClusterCommands(program as unknown as Command, client as never, io, finish);
 
   program.command("version").description("print version, build and runtime")
     .addOption(jsonOption())
@@ -121,7 +123,21 @@ function addWorkloadCommands(parent: Command, io: Io, finish: Finish): void {
     .addOption(collected("--label <K=V>", "label that policies select by", parsePair))
     .addOption(new Option("--policy <file>", "placement policy"))
     .addOption(new Option("--hac <file>", "read a hac.toml; flags override it"))
-    .addOption(new Option("--node <name>", "only this node may take it"))
+    .addOption(new Option("--node <name>", "only this node may take it, by name or id"))
+    .addOption(
+      collected(
+        "--constraint <rule>",
+        "key=value, key!=value, key=~regexp or key, over a node's tags",
+        (text) => text,
+      ),
+    )
+    .addOption(
+      new Option(
+        "--spread <tag>",
+        'prefer nodes whose value of this tag (or "node") has fewest of its image',
+      ),
+    )
+    .addOption(new Option("--request-id <text>", "the same again is answered, not done twice"))
     .addOption(
       parsed(
         "--pids-limit <count>",

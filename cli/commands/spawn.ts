@@ -36,6 +36,9 @@ export interface SpawnOptions {
   policy?: string;
   hac?: string;
   node?: string;
+  constraint?: readonly string[];
+  spread?: string;
+  requestId?: string;
   pidsLimit?: number;
   tty?: true;
   stdin?: true;
@@ -98,6 +101,9 @@ export function spawnRequest(
     labels: labelsOf(options.label ?? []),
     runtime: runtimeOf(options, hac),
     node: options.node ?? "",
+    constraints: [...(options.constraint ?? [])],
+    spread: options.spread ?? "",
+    requestId: options.requestId ?? "",
     args: [...args],
     tty: options.tty === true,
     stdin: options.stdin === true,

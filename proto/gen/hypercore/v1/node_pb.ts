@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hypercore/v1/node.proto.
  */
 export const file_hypercore_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChdoeXBlcmNvcmUvdjEvbm9kZS5wcm90bxIMaHlwZXJjb3JlLnYxIg0KC0luZm9SZXF1ZXN0IroCCgxJbmZvUmVzcG9uc2USEQoJbm9kZV9uYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSGgoSY29udGFpbmVyZF92ZXJzaW9uGAMgASgJEhkKEWNvbnRhaW5lcmRfc29ja2V0GAQgASgJEhwKFGNvbnRhaW5lcmRfbmFtZXNwYWNlGAUgASgJEhoKEmNvbnRhaW5lcmRfcHJpdmF0ZRgGIAEoCBITCgt2Y3B1c190b3RhbBgHIAEoDRISCgp2Y3B1c191c2VkGAggASgNEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgJIAEoBBIZChFtZW1vcnlfdXNlZF9ieXRlcxgKIAEoBBIRCgl3b3JrbG9hZHMYCyABKA0SEAoIaW5zZWN1cmUYDCABKAgSEAoIYmFzZV91cmwYDSABKAkyTAoLTm9kZVNlcnZpY2USPQoESW5mbxIZLmh5cGVyY29yZS52MS5JbmZvUmVxdWVzdBoaLmh5cGVyY29yZS52MS5JbmZvUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChdoeXBlcmNvcmUvdjEvbm9kZS5wcm90bxIMaHlwZXJjb3JlLnYxIg0KC0luZm9SZXF1ZXN0IsEDCgxJbmZvUmVzcG9uc2USEQoJbm9kZV9uYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSGgoSY29udGFpbmVyZF92ZXJzaW9uGAMgASgJEhkKEWNvbnRhaW5lcmRfc29ja2V0GAQgASgJEhwKFGNvbnRhaW5lcmRfbmFtZXNwYWNlGAUgASgJEhoKEmNvbnRhaW5lcmRfcHJpdmF0ZRgGIAEoCBITCgt2Y3B1c190b3RhbBgHIAEoDRISCgp2Y3B1c191c2VkGAggASgNEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgJIAEoBBIZChFtZW1vcnlfdXNlZF9ieXRlcxgKIAEoBBIRCgl3b3JrbG9hZHMYCyABKA0SEAoIaW5zZWN1cmUYDCABKAgSEAoIYmFzZV91cmwYDSABKAkSDwoHbm9kZV9pZBgOIAEoCRIWCg5nb3NzaXBfYWRkcmVzcxgPIAEoCRIYChBnb3NzaXBfZW5jcnlwdGVkGBAgASgIEhUKDW1lbWJlcnNfYWxpdmUYESABKA0SEAoIY29yZG9uZWQYEiABKAgSGQoRY2x1c3Rlcl93b3JrbG9hZHMYEyABKA0yTAoLTm9kZVNlcnZpY2USPQoESW5mbxIZLmh5cGVyY29yZS52MS5JbmZvUmVxdWVzdBoaLmh5cGVyY29yZS52MS5JbmZvUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * @generated from message hypercore.v1.InfoRequest
@@ -97,6 +97,42 @@ export type InfoResponse = Message<"hypercore.v1.InfoResponse"> & {
    * @generated from field: string base_url = 13;
    */
   baseUrl: string;
+
+  /**
+   * @generated from field: string node_id = 14;
+   */
+  nodeId: string;
+
+  /**
+   * host:port that other members reach this node at.
+   *
+   * @generated from field: string gossip_address = 15;
+   */
+  gossipAddress: string;
+
+  /**
+   * @generated from field: bool gossip_encrypted = 16;
+   */
+  gossipEncrypted: boolean;
+
+  /**
+   * Members that are alive, this one included.
+   *
+   * @generated from field: uint32 members_alive = 17;
+   */
+  membersAlive: number;
+
+  /**
+   * @generated from field: bool cordoned = 18;
+   */
+  cordoned: boolean;
+
+  /**
+   * Workloads in the whole cluster.
+   *
+   * @generated from field: uint32 cluster_workloads = 19;
+   */
+  clusterWorkloads: number;
 };
 
 /**
