@@ -56,6 +56,7 @@ export {
 export type { QueryFilter } from "./codec/filter.ts";
 export type { MetricsRegistry } from "./metrics.ts";
 export { type Log, silentLog } from "./log.ts";
+export { distanceS } from "./serf/coordinates.ts";
 export { SerfCore } from "./serf/serf.ts";
 export { Memberlist } from "./memberlist/memberlist.ts";
 export { nodeStream } from "./net/node_stream.ts";

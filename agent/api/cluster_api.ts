@@ -24,8 +24,19 @@ export interface ClusterApiOptions {
   node: { name: string; address: string };
 }
 
-/** The four calls of the original, for every way they come in. Throws `RuntimeError`. */
-export class ClusterApi {
+/** The four calls of the original, for every way they come in. They throw `RuntimeError`. */
+export interface ClusterCalls {
+  /** Spawns; with `dry_run` only answers where it would, with an empty id. */
+  spawn(request: VmSpawnRequest, options?: CreateOptions): Promise<VmSpawnResponse>;
+  /** Gives the node that ran it. */
+  stop(id: string, options?: { graceMs?: number }): Promise<Node>;
+  list(): NodesStateResponse;
+  /** The newest lines that fit {@linkcode MAX_LOG_RESPONSE_BYTES}. */
+  logs(id: string, options?: { tail?: number; signal?: AbortSignal }): Promise<string>;
+}
+
+/** The four calls for what runs on this node. */
+export class ClusterApi implements ClusterCalls {
   readonly #options: ClusterApiOptions;
 
   constructor(options: ClusterApiOptions) {

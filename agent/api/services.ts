@@ -8,7 +8,7 @@ import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
 import type { RotatableIdentity } from "../beacon/identity_live.ts";
 import { parseImage } from "../workloads/parse_spawn.ts";
-import type { ClusterApi } from "./cluster_api.ts";
+import type { ClusterApi, ClusterCalls } from "./cluster_api.ts";
 import { imageMessage, pullProgress } from "./convert.ts";
 import { identityService } from "./identity_service.ts";
 import { streamProgress } from "./progress.ts";
@@ -60,7 +60,8 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
   };
 }
 
-function clusterService(api: ClusterApi): ServiceImpl<typeof ClusterService> {
+/** ClusterService by the calls it stands for. */
+export function clusterService(api: ClusterCalls): ServiceImpl<typeof ClusterService> {
   return {
     spawn: (request, { signal }) => api.spawn(request, { signal }),
     stop: ({ id, graceMs }) => api.stop(id, { graceMs }),

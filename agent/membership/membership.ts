@@ -1,6 +1,7 @@
 import {
   type AskOptions,
   createSerf,
+  distanceS,
   type KeyResult,
   type MemberInfo,
   type MetricsRegistry,
@@ -68,10 +69,12 @@ export class Membership implements AsyncDisposable {
   readonly #listeners = new Set<MembershipListener>();
   #joining: Promise<void> = Promise.resolve();
   #members: ReadonlyMap<string, ClusterMember> | undefined;
+  #keys: readonly Uint8Array[];
 
   private constructor(serf: Serf, options: MembershipOptions) {
     this.#serf = serf;
     this.#options = options;
+    this.#keys = options.keys;
     serf.listen((event) => this.#heard(event));
   }
 
@@ -100,7 +103,12 @@ export class Membership implements AsyncDisposable {
   }
 
   get isEncrypted(): boolean {
-    return this.#options.keys.length > 0;
+    return this.#keys.length > 0;
+  }
+
+  /** The key ring as it is now, the primary first; empty without encryption. */
+  get keys(): readonly Uint8Array[] {
+    return this.#keys;
   }
 
   /** This node as others see it. */
@@ -199,6 +207,14 @@ export class Membership implements AsyncDisposable {
     }
   }
 
+  /** Estimated round-trip time between two members, milliseconds; undefined where nothing is known yet. */
+  rttMs(from: string, to: string = this.#serf.name): number | undefined {
+    const { coordinates } = this.#serf.core;
+    const of = (name: string) => name === this.#serf.name ? coordinates.own : coordinates.other(name);
+    const [a, b] = [of(from), of(to)];
+    return a && b && distanceS(a, b) * 1_000;
+  }
+
   async forceLeave(name: string, options: { prune?: boolean } = {}): Promise<void> {
     if (this.#serf.member(name) === undefined) {
       throw new RuntimeError("not-found", `Cannot make node "${name}" leave: no member has this name`);
@@ -247,6 +263,8 @@ export class Membership implements AsyncDisposable {
         });
         return;
       case "keyring":
+        this.#keys = event.keys;
+        return;
       case "name-lost":
         return;
     }

@@ -1,0 +1,231 @@
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type {
+  ClusterAdminService,
+  ManageKeysRequest,
+  QueryRequest,
+} from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  ClusterEventSchema,
+  MemberSchema,
+  MoveEventSchema,
+  QueryEventSchema,
+} from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { ClusterMember } from "../cluster/ports.ts";
+import { parseGossipKey, parseJoin } from "../membership/join_address.ts";
+import type { Membership } from "../membership/membership.ts";
+import { Channel } from "./channel.ts";
+
+/** Longest time a query of an operator may take, milliseconds. */
+export const MAX_QUERY_MS = 600_000;
+/** Serf's own query that every member acknowledges. */
+const PING_QUERY = "_serf_ping";
+
+/** What an operator may do to nodes and workloads; the cluster's part. */
+export interface NodeOperations {
+  /** Facts about a member that its state tells. */
+  facts(nodeId: string): { agentVersion: string; cordoned: boolean; workloads: number; kind: string };
+  cordon(node: string, cordoned: boolean): Promise<void>;
+  drain(node: string, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof MoveEventSchema>>;
+  move(
+    id: string,
+    options: { to: string; signal: AbortSignal },
+  ): AsyncIterable<MessageInitShape<typeof MoveEventSchema>>;
+  watch(signal: AbortSignal): AsyncIterable<MessageInitShape<typeof ClusterEventSchema>>;
+}
+
+/** What the admin service works with. */
+export interface AdminParts {
+  membership: Membership;
+  operations: NodeOperations;
+  /** Ends the agent after a goodbye. */
+  leave: () => void;
+}
+
+/** The verbs of Serf's users, and those that look after nodes. */
+export function adminService(parts: AdminParts): ServiceImpl<typeof ClusterAdminService> {
+  const { membership, operations } = parts;
+  return {
+    members: () => ({
+      members: [...membership.members().values()].map((member) => memberMessage(member, parts)),
+      encrypted: membership.isEncrypted,
+    }),
+    async join({ addresses }, { signal }) {
+      return { joined: await membership.join(checkAddresses(addresses), signal) };
+    },
+    leave() {
+      parts.leave();
+      return {};
+    },
+    async forceLeave({ node, prune }) {
+      await membership.forceLeave(node, { prune });
+      return {};
+    },
+    sendEvent({ name, payload, coalesce }) {
+      if (name === "") throw new RuntimeError("invalid", 'Cannot send event "": it needs a name');
+      if (name.startsWith("hypercore_")) {
+        throw new RuntimeError(
+          "invalid",
+          `Cannot send event "${name}": names with hypercore_ are the agents' own`,
+        );
+      }
+      membership.broadcast(name, payload, { coalesce });
+      return {};
+    },
+    query: (request, context) => query(membership, request, context),
+    manageKeys: (request) => manageKeys(membership, request),
+    rtt({ from, to }) {
+      const rttMs = membership.rttMs(known(membership, from), to === "" ? undefined : known(membership, to));
+      if (rttMs === undefined) {
+        throw new RuntimeError(
+          "unavailable",
+          `Cannot tell the round-trip time to "${from}": not measured yet`,
+        );
+      }
+      return { rttMs };
+    },
+    reachability: () => reachability(membership),
+    async cordon({ node, cordoned }) {
+      await operations.cordon(node, cordoned);
+      return {};
+    },
+    drain: ({ node }, { signal }) => operations.drain(node, signal),
+    move: ({ id, to }, { signal }) => operations.move(id, { to, signal }),
+    watchCluster: (_request, { signal }) => operations.watch(signal),
+  };
+}
+
+function memberMessage(
+  member: ClusterMember,
+  { membership, operations }: AdminParts,
+): MessageInitShape<typeof MemberSchema> {
+  const { id, name, status, address: { host, port }, tags } = member;
+  return {
+    id,
+    name,
+    status,
+    tags,
+    address: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
+    ...operations.facts(id),
+    rttMs: membership.rttMs(name),
+    isSelf: id === membership.self.id,
+  };
+}
+
+function checkAddresses(addresses: readonly string[]): string[] {
+  if (addresses.length === 0) throw new RuntimeError("invalid", "Cannot join: no address is given");
+  return addresses.map((address) => {
+    try {
+      const [join, ...more] = parseJoin(address);
+      if (more.length > 0 || join.key !== undefined) throw new Error("one address without a key is needed");
+      return join.address;
+    } catch (error) {
+      throw new RuntimeError(
+        "invalid",
+        `Cannot join "${address.slice(0, 100)}": ${(error as Error).message}`,
+        {
+          cause: error,
+        },
+      );
+    }
+  });
+}
+
+async function* query(
+  membership: Membership,
+  request: QueryRequest,
+  { signal }: HandlerContext,
+): AsyncGenerator<MessageInitShape<typeof QueryEventSchema>> {
+  const { name, payload, nodes, tags, requestAck, relayFactor, timeoutMs } = request;
+  if (name === "") throw new RuntimeError("invalid", 'Cannot ask "": a query needs a name');
+  if (timeoutMs > MAX_QUERY_MS) {
+    throw new RuntimeError("invalid", `Cannot accept timeout_ms "${timeoutMs}": at most ${MAX_QUERY_MS}`);
+  }
+  const events = new Channel<MessageInitShape<typeof QueryEventSchema>>("query answers");
+  const asked = membership.ask(name, {
+    payload,
+    filters: [
+      ...nodes.length > 0 ? [{ kind: "nodes" as const, nodes }] : [],
+      ...Object.entries(tags).map(([tag, expr]) => ({ kind: "tag" as const, tag, expr })),
+    ],
+    requestAck,
+    relayFactor,
+    timeoutMs: timeoutMs || undefined,
+    signal,
+    onAck: (from) => events.push({ event: { case: "ack", value: from } }),
+    onResponse: (from, answer) =>
+      events.push({
+        event: { case: "answer", value: { from, payload: answer as Uint8Array<ArrayBuffer> } },
+      }),
+  });
+  asked.then(() => events.end(), (error) => events.end(error));
+  yield* events.read(signal);
+}
+
+async function manageKeys(membership: Membership, { operation, key }: ManageKeysRequest) {
+  if (!membership.isEncrypted) {
+    throw new RuntimeError(
+      "precondition",
+      `Cannot ${operation} gossip keys: this cluster runs without encryption`,
+    );
+  }
+  if (operation === "show") {
+    const keys = membership.keys.map((each, i) => ({
+      key: each.toBase64(),
+      nodes: 1,
+      primaryOn: i === 0 ? 1 : 0,
+    }));
+    return { members: 1, answers: 1, errors: {}, keys };
+  }
+  if (operation !== "list" && operation !== "install" && operation !== "use" && operation !== "remove") {
+    throw new RuntimeError(
+      "invalid",
+      `Cannot accept operation "${operation.slice(0, 40)}": it is none of keys'`,
+    );
+  }
+  let bytes: Uint8Array | undefined;
+  try {
+    if (operation !== "list") bytes = parseGossipKey(key);
+  } catch (error) {
+    throw new RuntimeError("invalid", `Cannot ${operation} the gossip key: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  const result = await membership.manageKeys(operation, bytes);
+  return {
+    members: result.members,
+    answers: result.answers,
+    errors: Object.fromEntries(result.errors),
+    keys: [...result.keys].map(([each, nodes]) => ({
+      key: each,
+      nodes,
+      primaryOn: result.primaryKeys.get(each) ?? 0,
+    })),
+  };
+}
+
+/** Every living member is asked for an acknowledgement. */
+async function reachability(membership: Membership) {
+  const alive = [...membership.members().values()].filter((member) => member.status === "alive");
+  const complete = new AbortController();
+  const acked = new Set<string>();
+  await membership.ask(PING_QUERY, {
+    requestAck: true,
+    signal: complete.signal,
+    onAck(from) {
+      acked.add(from);
+      if (alive.every((member) => acked.has(member.name))) complete.abort();
+    },
+  });
+  return {
+    members: alive.length,
+    acked: [...acked].sort(),
+    missing: alive.map((member) => member.name).filter((name) => !acked.has(name)).sort(),
+  };
+}
+
+function known(membership: Membership, name: string): string {
+  if (membership.named(name) !== undefined) return name;
+  throw new RuntimeError("not-found", `Cannot find node "${name.slice(0, 100)}": no member has this name`);
+}
