@@ -1,0 +1,59 @@
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type Message,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { anyPack, anyUnpack } from "@bufbuild/protobuf/wkt";
+import {
+  ClusterEvent,
+  type ClusterMessage,
+  ClusterMessageSchema,
+  ErrorResponseSchema,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+
+/** The original's envelope around every query and answer. */
+export function encodeClusterMessage<S extends DescMessage>(
+  event: ClusterEvent,
+  schema: S,
+  message: MessageShape<S>,
+): Uint8Array<ArrayBuffer> {
+  return toBinary(
+    ClusterMessageSchema,
+    create(ClusterMessageSchema, { event, wrappedMessage: anyPack(schema, message) }),
+  );
+}
+
+/** A refusal in the original's envelope. */
+export function encodeRefusal(error: string, node: string): Uint8Array<ArrayBuffer> {
+  return encodeClusterMessage(
+    ClusterEvent.ERROR,
+    ErrorResponseSchema,
+    create(ErrorResponseSchema, { error, node }),
+  );
+}
+
+/** Reads an envelope; an Error value for what is none. */
+export function decodeClusterMessage(payload: Uint8Array): ClusterMessage | Error {
+  try {
+    return fromBinary(ClusterMessageSchema, payload);
+  } catch (cause) {
+    return new Error(`Cannot read a cluster message: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
+  }
+}
+
+/** What is in the envelope, when it is of this type. */
+export function unwrap<S extends DescMessage>(
+  message: ClusterMessage,
+  schema: S,
+): (MessageShape<S> & Message) | undefined {
+  try {
+    return message.wrappedMessage && anyUnpack(message.wrappedMessage, schema);
+  } catch {
+    return undefined; // bytes that are not what their type says
+  }
+}
