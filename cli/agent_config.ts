@@ -15,7 +15,7 @@ export function agentConfig(
   hostName: string,
   readTextFile: (path: string) => string,
 ): AgentConfig {
-  refuseUnavailable(options);
+  refuseUnavailable(address, options);
   for (const flag of ["dataDir", "stateDir", "containerdSocket", "identityKey"] as const) {
     const path = options[flag];
     if (path !== undefined && !path.startsWith("/")) {
@@ -71,8 +71,10 @@ export function agentConfig(
 }
 
 /** Flags whose feature this version does not have: better refused than ignored. */
-function refuseUnavailable(options: AgentOptions): void {
+function refuseUnavailable(address: string | undefined, options: AgentOptions): void {
   const asked = {
+    "joining a cluster (--join)": address ?? options.join,
+    "--respawn-on-node-failure": options.respawnOnNodeFailure === true ? true : undefined,
     "--cluster-policy": options.clusterPolicy,
     "--beacon-endpoint": options.beaconEndpoint,
     "--beacon-price": options.beaconPrice,
