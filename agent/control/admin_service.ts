@@ -19,8 +19,6 @@ import { Channel } from "./channel.ts";
 
 /** Longest time a query of an operator may take, milliseconds. */
 export const MAX_QUERY_MS = 600_000;
-/** Serf's own query that every member acknowledges. */
-const PING_QUERY = "_serf_ping";
 
 /** What an operator may do to nodes and workloads; the cluster's part. */
 export interface NodeOperations {
@@ -85,7 +83,10 @@ export function adminService(parts: AdminParts): ServiceImpl<typeof ClusterAdmin
       }
       return { rttMs };
     },
-    reachability: () => reachability(membership),
+    async reachability(_request, { signal }) {
+      const { members, acks, missing } = await membership.serf.reachability({ signal });
+      return { members, acked: acks.toSorted(), missing: missing.toSorted() };
+    },
     async cordon({ node, cordoned }) {
       await operations.cordon(node, cordoned);
       return {};
@@ -202,26 +203,6 @@ async function manageKeys(membership: Membership, { operation, key }: ManageKeys
       nodes,
       primaryOn: result.primaryKeys.get(each) ?? 0,
     })),
-  };
-}
-
-/** Every living member is asked for an acknowledgement. */
-async function reachability(membership: Membership) {
-  const alive = [...membership.members().values()].filter((member) => member.status === "alive");
-  const complete = new AbortController();
-  const acked = new Set<string>();
-  await membership.ask(PING_QUERY, {
-    requestAck: true,
-    signal: complete.signal,
-    onAck(from) {
-      acked.add(from);
-      if (alive.every((member) => acked.has(member.name))) complete.abort();
-    },
-  });
-  return {
-    members: alive.length,
-    acked: [...acked].sort(),
-    missing: alive.map((member) => member.name).filter((name) => !acked.has(name)).sort(),
   };
 }
 

@@ -9,7 +9,7 @@ import {
   type Query,
   type QueryResult,
   type Serf,
-  type SerfEvent,
+  type SerfListener,
   type Transport,
 } from "../../gossip/mod.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
@@ -20,10 +20,6 @@ import type { HostPort } from "../config.ts";
 
 /** Name and payload of a user event together, bytes; the original's limit. */
 export const USER_EVENT_LIMIT = 2_048;
-/** Pause before joins that reached nobody are tried again; doubles each time. Milliseconds. */
-export const JOIN_RETRY_FIRST_MS = 1_000;
-/** Longest such pause, milliseconds. */
-export const JOIN_RETRY_MAX_MS = 30_000;
 
 /** What a node's membership is made of. */
 export interface MembershipOptions {
@@ -69,12 +65,10 @@ export class Membership implements AsyncDisposable {
   readonly #listeners = new Set<MembershipListener>();
   #joining: Promise<void> = Promise.resolve();
   #members: ReadonlyMap<string, ClusterMember> | undefined;
-  #keys: readonly Uint8Array[];
 
   private constructor(serf: Serf, options: MembershipOptions) {
     this.#serf = serf;
     this.#options = options;
-    this.#keys = options.keys;
     serf.listen((event) => this.#heard(event));
   }
 
@@ -103,12 +97,12 @@ export class Membership implements AsyncDisposable {
   }
 
   get isEncrypted(): boolean {
-    return this.#keys.length > 0;
+    return this.#options.keys.length > 0;
   }
 
   /** The key ring as it is now, the primary first; empty without encryption. */
   get keys(): readonly Uint8Array[] {
-    return this.#keys;
+    return this.#serf.keys() ?? [];
   }
 
   /** This node as others see it. */
@@ -146,7 +140,7 @@ export class Membership implements AsyncDisposable {
     try {
       return await this.#serf.join(addresses, { signal });
     } catch (error) {
-      throw new RuntimeError("unavailable", error instanceof Error ? error.message : String(error), {
+      throw new RuntimeError("unavailable", reasonOf(error), {
         cause: error,
       });
     }
@@ -158,24 +152,12 @@ export class Membership implements AsyncDisposable {
   }
 
   async #keepJoining(addresses: readonly string[]): Promise<void> {
-    const { signal } = this.#closing;
     const { log } = this.#options;
-    for (
-      let pauseMs = JOIN_RETRY_FIRST_MS;
-      !signal.aborted;
-      pauseMs = Math.min(2 * pauseMs, JOIN_RETRY_MAX_MS)
-    ) {
-      try {
-        const joined = await this.#serf.join(addresses, { signal });
-        return log.info("joined the cluster", { addresses: joined, members: this.members().size });
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn("cannot join yet, trying again", {
-          reason: error instanceof Error ? error.message : String(error),
-          pauseMs,
-        });
-      }
-      await pause(pauseMs * (0.5 + Math.random()), signal);
+    try {
+      const joined = await this.#serf.retryJoin(addresses, { signal: this.#closing.signal });
+      log.info("joined the cluster", { answered: joined, members: this.members().size });
+    } catch (error) {
+      if (!this.#closing.signal.aborted) log.error("cannot join", { reason: reasonOf(error) });
     }
   }
 
@@ -189,7 +171,7 @@ export class Membership implements AsyncDisposable {
     try {
       return await this.#serf.query(name, options);
     } catch (error) {
-      throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
+      throw new RuntimeError("invalid", reasonOf(error), {
         cause: error,
       });
     }
@@ -202,7 +184,7 @@ export class Membership implements AsyncDisposable {
     } catch (error) {
       this.#options.log.debug("cannot answer a query", {
         query: query.name,
-        reason: error instanceof Error ? error.message : String(error),
+        reason: reasonOf(error),
       });
     }
   }
@@ -248,7 +230,7 @@ export class Membership implements AsyncDisposable {
     await this.#serf[Symbol.asyncDispose]();
   }
 
-  #heard(event: SerfEvent): void {
+  #heard(event: Parameters<SerfListener>[0]): void {
     switch (event.kind) {
       case "user":
         for (const listener of this.#listeners) listener.userEvent?.(event.name, event.payload);
@@ -263,8 +245,6 @@ export class Membership implements AsyncDisposable {
         });
         return;
       case "keyring":
-        this.#keys = event.keys;
-        return;
       case "name-lost":
         return;
     }
@@ -279,7 +259,7 @@ export class Membership implements AsyncDisposable {
     try {
       work();
     } catch (error) {
-      throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
+      throw new RuntimeError("invalid", reasonOf(error), {
         cause: error,
       });
     }
@@ -306,14 +286,6 @@ function rank({ status }: ClusterMember): number {
   return { alive: 3, leaving: 2, failed: 1, left: 0 }[status];
 }
 
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, delayMs);
-    signal.addEventListener("abort", end, { once: true });
-  });
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
