@@ -27,6 +27,11 @@ export interface ContainerEngine extends AsyncDisposable {
   get(id: string): Promise<ContainerInfo>;
   /** The OCI runtime spec as stored in containerd. Throws `not-found`. */
   spec(id: string): Promise<Record<string, unknown>>;
+  /**
+   * What the container's task has used up to now; when the task is gone, the last that is known, which is read when a
+   * task is deleted (also after `remove`). Throws `not-found` when nothing is known.
+   */
+  metrics(id: string, options?: { signal?: AbortSignal }): Promise<ContainerMetrics>;
   setLabels(id: string, labels: Record<string, string>): Promise<void>;
   /** Raw log bytes, whole lines except at the very end; ends at the end of the log, or with `signal` on follow. */
   logs(id: string, options?: LogOptions): AsyncIterable<Uint8Array>;
@@ -89,6 +94,34 @@ export interface ContainerInfo {
   createdAtMs: number;
   tty: boolean;
   logPath: string;
+}
+
+/** What a task has used since it was started, as its cgroup counts it. */
+export interface ContainerMetrics {
+  /** When it was read, milliseconds since the epoch. */
+  atMs: number;
+  /** The task's init process: another one is another run. */
+  pid: number;
+  /** How long the init process has run, milliseconds, whatever happened to the time of day; absent once it has ended. */
+  ageMs?: number;
+  /** Of a task that has ended. */
+  exitCode?: number;
+  /** The task has ended: these are its last figures. */
+  isLast: boolean;
+  cgroupVersion: 1 | 2;
+  /** Microseconds of CPU, on all of them together. */
+  cpuUs: number;
+  cpuUserUs: number;
+  cpuKernelUs: number;
+  memoryBytes: number;
+  /** Absent where the kernel does not tell. */
+  memoryPeakBytes?: number;
+  /** Of block devices. */
+  ioReadBytes: number;
+  ioWriteBytes: number;
+  pids: number;
+  /** Processes killed for want of memory. */
+  oomKills: number;
 }
 
 export type ContainerEvent =

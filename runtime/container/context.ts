@@ -5,6 +5,7 @@ import { type ContainerdClient, DEFAULT_CALL_TIMEOUT_MS } from "../containerd/cl
 import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { TaskMetrics } from "./metrics.ts";
 import type { EngineParts } from "./ports.ts";
 
 /** What every operation of an engine works with. */
@@ -13,6 +14,8 @@ export interface EngineContext extends EngineParts {
   snapshotter: string;
   /** Where the runtimes keep their state, in a directory per containerd namespace. */
   runtimeStateRoot: string;
+  /** What tasks have used. */
+  metrics: TaskMetrics;
   log: Log;
   /** Sees every step before it is taken; a throw fails it. For tests. */
   observe?: (operation: Operation, step: string, id: string) => void | Promise<void>;

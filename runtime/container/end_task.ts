@@ -11,6 +11,8 @@ export interface EndTaskOptions {
   stopSignal: number;
   /** Time between that signal and SIGKILL; zero means SIGKILL at once. */
   graceMs: number;
+  /** Called when the process has ended and its task is still there; must not fail. */
+  beforeDelete?: () => Promise<void>;
   signal?: AbortSignal;
 }
 
@@ -37,6 +39,7 @@ export async function endTask(context: TaskContext, id: string, options: EndTask
       const process = await findTask(context, id, options.signal);
       if (process === undefined) return;
       if (isAlive(process)) await stopProcess(context, id, { process, killAtMs, ...options });
+      await options.beforeDelete?.();
       try {
         await context.client.tasks.delete({ containerId: id }, { signal: options.signal });
         return;

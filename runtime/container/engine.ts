@@ -4,6 +4,7 @@ import type {
   ContainerEngine,
   ContainerEvent,
   ContainerInfo,
+  ContainerMetrics,
   ContainerSpec,
   CreateOptions,
   ExecOptions,
@@ -15,6 +16,7 @@ import { RuntimeError } from "../errors.ts";
 import { type EngineContext, findContainer, findTask, isAlive, listContainers } from "./context.ts";
 import { createContainer } from "./create.ts";
 import { collectGarbage } from "./garbage.ts";
+import { TaskMetrics } from "./metrics.ts";
 import { KeyedMutex } from "../keyed_mutex.ts";
 import { updateLabels } from "./labels.ts";
 import { containerInfo, decodeJson, decodeRecord } from "./record.ts";
@@ -25,7 +27,7 @@ import { restartContainer } from "./restart.ts";
 export const MAX_ID_LENGTH = 76;
 
 /** What a {@linkcode ContainerdEngine} is made of. */
-export interface ContainerdEngineOptions extends EngineContext {
+export interface ContainerdEngineOptions extends Omit<EngineContext, "metrics"> {
   /** Whether that containerd is this program's own. */
   isPrivate: boolean;
 }
@@ -35,12 +37,12 @@ export interface ContainerdEngineOptions extends EngineContext {
  * new engine on the same containerd goes on where the last one ended. Operations on one id run one after the other.
  */
 export class ContainerdEngine implements ContainerEngine {
-  readonly #context: ContainerdEngineOptions;
+  readonly #context: ContainerdEngineOptions & EngineContext;
   readonly #mutex = new KeyedMutex();
   readonly #stopped = new AbortController();
 
   constructor(options: ContainerdEngineOptions) {
-    this.#context = options;
+    this.#context = { ...options, metrics: new TaskMetrics(options) };
   }
 
   create(spec: ContainerSpec, options: CreateOptions = {}): Promise<ContainerInfo> {
@@ -92,6 +94,11 @@ export class ContainerdEngine implements ContainerEngine {
   async spec(id: string): Promise<Record<string, unknown>> {
     const { container } = await this.#find("inspect", id);
     return container.spec === undefined ? {} : decodeJson(container.spec) as Record<string, unknown>;
+  }
+
+  async metrics(id: string, options: { signal?: AbortSignal } = {}): Promise<ContainerMetrics> {
+    checkId("measure", id);
+    return await this.#context.metrics.read(id, options.signal);
   }
 
   setLabels(id: string, labels: Record<string, string>): Promise<void> {

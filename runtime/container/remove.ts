@@ -22,7 +22,7 @@ export async function removeContainer(
   id: string,
   options: { graceMs?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
-  const { client, network, specs, io } = context;
+  const { client, network, specs, io, metrics } = context;
   const { signal } = options;
   const step = async (name: string, work: () => Promise<unknown>) => {
     await context.observe?.("remove", name, id);
@@ -41,6 +41,7 @@ export async function removeContainer(
       endTask(context, id, {
         stopSignal: decodeRecord(container)?.stopSignal ?? DEFAULT_STOP_SIGNAL,
         graceMs: options.graceMs ?? DEFAULT_GRACE_MS,
+        beforeDelete: () => metrics.keepLast(id),
         signal,
       }));
   }

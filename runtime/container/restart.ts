@@ -20,7 +20,7 @@ export async function restartContainer(
   id: string,
   options: CreateOptions & { signal: AbortSignal; labels?: Record<string, string> },
 ): Promise<void> {
-  const { client, images, network, specs, runtimes, io, snapshotter, log } = context;
+  const { client, images, network, specs, runtimes, io, metrics, snapshotter, log } = context;
   const container = await findContainer(context, id, options.signal);
   const record = container && decodeRecord(container);
   if (container === undefined || record?.phase !== "ready") {
@@ -39,7 +39,12 @@ export async function restartContainer(
           throw new RuntimeError("precondition", `Cannot restart container "${id}": it is running`);
         }
         await runtimes.resolve(record.runtime, { signal });
-        await endTask(context, id, { stopSignal: record.stopSignal, graceMs: 0, signal });
+        await endTask(context, id, {
+          stopSignal: record.stopSignal,
+          graceMs: 0,
+          beforeDelete: () => metrics.keepLast(id),
+          signal,
+        });
       },
     },
     {

@@ -54,6 +54,7 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
       await rejects(engine.get(bad), "invalid");
       await rejects(engine.spec(bad), "invalid");
       await rejects(engine.setLabels(bad, {}), "invalid");
+      await rejects(engine.metrics(bad), "invalid");
       await rejects(engine.exec(bad, { args: ["true"] }), "invalid");
       await rejects(engine.attach(bad, {}), "invalid");
       await rejects(engine.logs(bad)[Symbol.asyncIterator]().next(), "invalid");
@@ -67,6 +68,7 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
     await rejects(engine.spec(a), "not-found");
     await rejects(engine.restart(a), "not-found");
     await rejects(engine.setLabels(a, { k: "v" }), "not-found");
+    await rejects(engine.metrics(a), "not-found");
     await rejects(engine.exec(a, { args: ["true"] }), "not-found");
     await rejects(engine.attach(a, {}), "not-found");
     await rejects(engine.logs(a)[Symbol.asyncIterator]().next(), "not-found");
@@ -127,6 +129,42 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
     assert.equal(after.address, before.address);
     assert.equal(after.createdAtMs, before.createdAtMs);
     assert.notEqual(after.pid, before.pid);
+  });
+
+  test("a running container is measured, and its figures only grow", async ({ engine, id, spec }) => {
+    const a = id();
+    const { pid } = await engine.create(spec(a));
+    const first = await engine.metrics(a);
+    assert.deepEqual([first.pid, first.isLast, first.exitCode], [pid, false, undefined]);
+    assert.ok(first.atMs > 0 && first.ageMs !== undefined && first.memoryBytes > 0 && first.pids > 0);
+    let next = first;
+    while (next.cpuUs === first.cpuUs) next = await engine.metrics(a);
+    assert.ok(next.cpuUs > first.cpuUs && next.cpuKernelUs >= first.cpuKernelUs);
+    assert.ok(next.ageMs! >= first.ageMs && next.ioWriteBytes >= first.ioWriteBytes);
+    assert.ok((next.memoryPeakBytes ?? next.memoryBytes) >= next.memoryBytes);
+  });
+
+  test("the last figures of a task outlive it: its exit, its restart and its removal", async (under) => {
+    const { engine, id, spec } = under;
+    const a = id();
+    await engine.create(spec(a));
+    const before = await engine.metrics(a);
+    await under.crash(a);
+    const ended = await engine.metrics(a);
+    assert.deepEqual([ended.pid, ended.isLast, ended.exitCode, ended.ageMs], [
+      before.pid,
+      true,
+      137,
+      undefined,
+    ]);
+    assert.ok(ended.cpuUs >= before.cpuUs);
+    const { pid } = await engine.restart(a);
+    const again = await engine.metrics(a);
+    assert.deepEqual([again.pid, again.isLast], [pid, false]);
+    await engine.remove(a);
+    const last = await engine.metrics(a);
+    assert.deepEqual([last.pid, last.isLast], [pid, true]);
+    assert.ok(last.cpuUs >= again.cpuUs);
   });
 
   test("running out of memory is an oom event and an exit with 137", async (under) => {

@@ -3,6 +3,7 @@ import type {
   ContainerEngine,
   ContainerEvent,
   ContainerInfo,
+  ContainerMetrics,
   ContainerSpec,
   CreateOptions,
   ExecOptions,
@@ -26,6 +27,8 @@ const EXIT_KILLED = 137;
 /** SIGTERM as the exit code of a process. */
 const EXIT_TERMINATED = 143;
 const FIRST_PID = 1000;
+/** What a container in memory is said to use. */
+const MEMORY_BYTES = 1 << 20;
 /** As the real engine has them. */
 const MAX_ID_LENGTH = 76;
 const ID = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
@@ -34,6 +37,7 @@ interface Entry {
   spec: ContainerSpec;
   info: ContainerInfo;
   log: Uint8Array[];
+  startedAtMs: number;
 }
 
 /**
@@ -60,6 +64,8 @@ export class MemoryEngine implements ContainerEngine {
   readonly #entries = new Map<string, Entry>();
   readonly #busy = new Map<string, Promise<unknown>>();
   readonly #failures = new Map<string, Error[]>();
+  readonly #last = new Map<string, ContainerMetrics>();
+  readonly #used = new Map<string, Partial<ContainerMetrics>>();
   readonly #watchers = new Set<(event: ContainerEvent) => void>();
   readonly #changed = new Set<() => void>();
   readonly #nowMs: () => number;
@@ -93,7 +99,7 @@ export class MemoryEngine implements ContainerEngine {
         tty: spec.tty,
         logPath: `/memory/${spec.id}.log`,
       };
-      this.#entries.set(spec.id, { spec, info, log: [] });
+      this.#entries.set(spec.id, { spec, info, log: [], startedAtMs: this.#nowMs() });
       return copy(info);
     });
   }
@@ -104,13 +110,15 @@ export class MemoryEngine implements ContainerEngine {
   ): Promise<ContainerInfo> {
     return this.#exclusive(id, async () => {
       await this.#begin("restart", id, options.signal);
-      const { info } = this.#entry("restart", id);
+      const entry = this.#entry("restart", id);
+      const { info } = entry;
       if (info.status === "running" || info.status === "paused") {
         throw new RuntimeError("precondition", `Cannot restart container "${id}": it is ${info.status}`);
       }
       Object.assign(info.labels, options.labels);
       await this.#steps("restart", id, options);
       Object.assign(info, { status: "running", pid: this.#nextPid++ });
+      entry.startedAtMs = this.#nowMs();
       delete info.exitCode;
       delete info.exitedAtMs;
       return copy(info);
@@ -121,6 +129,7 @@ export class MemoryEngine implements ContainerEngine {
     return this.#exclusive(id, async () => {
       await this.#begin("remove", id, options.signal);
       if (this.#entries.get(id)?.info.status === "running") this.exit(id, EXIT_TERMINATED);
+      this.#keepLast(id);
       this.#entries.delete(id);
       this.#notifyChange();
     });
@@ -144,6 +153,14 @@ export class MemoryEngine implements ContainerEngine {
       hostname: spec.hostname,
       process: { args: [...spec.args], env: [...spec.env] },
     };
+  }
+
+  async metrics(id: string, options: { signal?: AbortSignal } = {}): Promise<ContainerMetrics> {
+    await this.#begin("metrics", id, options.signal);
+    this.#keepLast(id);
+    const metrics = this.#last.get(id);
+    if (metrics !== undefined) return { ...metrics };
+    throw new RuntimeError("not-found", `Cannot measure container "${id}": it has no task`);
   }
 
   async setLabels(id: string, labels: Record<string, string>): Promise<void> {
@@ -252,6 +269,11 @@ export class MemoryEngine implements ContainerEngine {
     this.#emit({ type: "exit", id, pid, exitCode, atMs: info.exitedAtMs! });
   }
 
+  /** What the task uses is from now on this, instead of half of a CPU. */
+  use(id: string, metrics: Partial<ContainerMetrics>): void {
+    this.#used.set(id, metrics);
+  }
+
   /** The kernel kills the container for its memory: an `oom` event, then an exit with 137. */
   oom(id: string): void {
     this.#entry("end", id);
@@ -269,6 +291,7 @@ export class MemoryEngine implements ContainerEngine {
   /** The task is lost (its shim was killed): the record stays, without a task; watchers hear an exit with 137. */
   loseTask(id: string): void {
     this.exit(id, EXIT_KILLED);
+    this.#keepLast(id);
     const { info } = this.#entry("end", id);
     Object.assign(info, { status: "no-task", pid: 0 });
     delete info.exitCode;
@@ -292,6 +315,32 @@ export class MemoryEngine implements ContainerEngine {
   }
 
   // ---- Helpers.
+
+  /** Reads the figures of a task there is. */
+  #keepLast(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined || entry.info.status === "no-task") return;
+    const { info: { pid, exitCode, exitedAtMs }, startedAtMs } = entry;
+    const atMs = exitedAtMs ?? this.#nowMs();
+    const ageMs = atMs - startedAtMs;
+    this.#last.set(id, {
+      atMs,
+      pid,
+      ...(exitedAtMs === undefined ? { ageMs } : { exitCode }),
+      isLast: exitedAtMs !== undefined,
+      cgroupVersion: 1,
+      cpuUs: ageMs * 500,
+      cpuUserUs: ageMs * 400,
+      cpuKernelUs: ageMs * 100,
+      memoryBytes: MEMORY_BYTES,
+      memoryPeakBytes: 2 * MEMORY_BYTES,
+      ioReadBytes: 0,
+      ioWriteBytes: ageMs,
+      pids: 1,
+      oomKills: 0,
+      ...this.#used.get(id),
+    });
+  }
 
   #begin(method: string, id?: string, signal?: AbortSignal): Promise<void> {
     const what = id === undefined ? method : `${method} container "${id}"`;
