@@ -12,6 +12,7 @@ import type {
   ProcessSession,
 } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
+import { memoryMetrics } from "./memory_metrics.ts";
 
 /** What a {@linkcode MemoryEngine} is made of. */
 export interface MemoryEngineOptions {
@@ -27,8 +28,6 @@ const EXIT_KILLED = 137;
 /** SIGTERM as the exit code of a process. */
 const EXIT_TERMINATED = 143;
 const FIRST_PID = 1000;
-/** What a container in memory is said to use. */
-const MEMORY_BYTES = 1 << 20;
 /** As the real engine has them. */
 const MAX_ID_LENGTH = 76;
 const ID = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
@@ -316,28 +315,12 @@ export class MemoryEngine implements ContainerEngine {
 
   // ---- Helpers.
 
-  /** Reads the figures of a task there is. */
   #keepLast(id: string): void {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.info.status === "no-task") return;
-    const { info: { pid, exitCode, exitedAtMs }, startedAtMs } = entry;
-    const atMs = exitedAtMs ?? this.#nowMs();
-    const ageMs = atMs - startedAtMs;
+    const { info, startedAtMs } = entry;
     this.#last.set(id, {
-      atMs,
-      pid,
-      ...(exitedAtMs === undefined ? { ageMs } : { exitCode }),
-      isLast: exitedAtMs !== undefined,
-      cgroupVersion: 1,
-      cpuUs: ageMs * 500,
-      cpuUserUs: ageMs * 400,
-      cpuKernelUs: ageMs * 100,
-      memoryBytes: MEMORY_BYTES,
-      memoryPeakBytes: 2 * MEMORY_BYTES,
-      ioReadBytes: 0,
-      ioWriteBytes: ageMs,
-      pids: 1,
-      oomKills: 0,
+      ...memoryMetrics(info, { startedAtMs, nowMs: this.#nowMs() }),
       ...this.#used.get(id),
     });
   }
