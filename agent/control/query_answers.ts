@@ -51,7 +51,10 @@ export class QueryAnswers {
 
   /** Takes a query; what is not ours, or too much at once, is left without an answer. */
   handle(query: Query): void {
-    if (query.name !== GOSSIP.query || this.#inWork >= MAX_QUERIES_IN_WORK) return;
+    const { nodeName } = this.#parts;
+    if (query.name !== GOSSIP.query || query.sourceNode === nodeName || this.#inWork >= MAX_QUERIES_IN_WORK) {
+      return;
+    }
     this.#inWork++;
     this.#work(query).catch((error) => {
       this.#parts.log.error("cannot answer a query", {
