@@ -23,6 +23,10 @@ export interface LiveAgentOptions {
   flags?: readonly string[];
   /** Data directory; one below the agent's own directory by default. */
   dataDir?: string;
+  /** Where it runs; the caller's to dispose of. A host of its own by default. */
+  host?: TestHost;
+  /** Node name; n1 by default. */
+  name?: string;
 }
 
 /** How a command is run by {@linkcode LiveAgent.cli}. */
@@ -55,10 +59,14 @@ export class LiveAgent implements AsyncDisposable {
   readonly stateDir: string;
   readonly dataDir: string;
   readonly namespace = `e2e-${crypto.randomUUID().slice(0, 8)}`;
+  readonly name: string;
   readonly #flags: readonly string[];
+  readonly #ownsHost: boolean;
   #process?: Deno.ChildProcess;
 
   private constructor(readonly host: TestHost, readonly dir: string, options: LiveAgentOptions) {
+    this.name = options.name ?? "n1";
+    this.#ownsHost = options.host === undefined;
     this.stateDir = `${dir}/state`;
     this.dataDir = options.dataDir ?? `${dir}/data`;
     this.#flags = options.flags ?? [];
@@ -79,7 +87,7 @@ export class LiveAgent implements AsyncDisposable {
   /** Makes the place; {@linkcode run} starts the agent. */
   static async prepare(options: LiveAgentOptions = {}): Promise<LiveAgent> {
     const dir = await Deno.makeTempDir({ prefix: "hc-live-" });
-    return new LiveAgent(await TestHost.create(), dir, options);
+    return new LiveAgent(options.host ?? await TestHost.create(), dir, options);
   }
 
   /** Of the agent's own log. */
@@ -91,7 +99,15 @@ export class LiveAgent implements AsyncDisposable {
   get agentArgs(): string[] {
     return [
       ...["agent", "--data-dir", this.dataDir, "--state-dir", this.stateDir],
-      ...["--containerd-ns", this.namespace, "--node-name", "n1", "--proxy-workers", "1", ...this.#flags],
+      ...[
+        "--containerd-ns",
+        this.namespace,
+        "--node-name",
+        this.name,
+        "--proxy-workers",
+        "1",
+        ...this.#flags,
+      ],
     ];
   }
 
@@ -303,7 +319,7 @@ export class LiveAgent implements AsyncDisposable {
       const pidFile = `${this.dataDir}/containerd/containerd.pid`;
       const pid = Number(await Deno.readTextFile(pidFile).catch(() => "0")); // there may never have been one
       if (pid > 1 && commandLine(pid).some((word) => word.startsWith(this.dataDir))) await killAndWait(pid);
-      await this.host[Symbol.asyncDispose]();
+      if (this.#ownsHost) await this.host[Symbol.asyncDispose]();
       const socket = `${this.dataDir}/containerd.sock`;
       // What is mounted on the data directory is the sweep's, too.
       await sweepContainerd({ dir: this.dir, socket, namespaces: [this.namespace] });

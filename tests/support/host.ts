@@ -2,6 +2,8 @@ import { type CommandResult, type RunCommand, runCommand } from "../../runtime/n
 import type { WriteSysctl } from "../../runtime/network/sysctl.ts";
 
 const COMMAND_TIMEOUT_MS = 60_000;
+/** What two agents on one machine would share: names of network namespaces, sockets and state of shims and runc. */
+const OWN_MOUNTS = ["/run/netns", "/run/containerd"];
 
 /**
  * A host's network of the test's own: a network namespace with `lo` up and nothing else. Agents, containers, firewall
@@ -19,16 +21,41 @@ const COMMAND_TIMEOUT_MS = 60_000;
  */
 export class TestHost implements AsyncDisposable {
   readonly #children: Deno.ChildProcess[] = [];
+  /** Keeps the mount namespace, where the host has one of its own. */
+  #keeper?: Deno.ChildProcess;
 
   private constructor(readonly name: string) {}
 
-  static async create(): Promise<TestHost> {
+  /**
+   * With `ownMounts` the host also has named network namespaces and containerd's runtime files of its own, so that
+   * several agents can run a workload of the same id on one machine. They last as long as the host.
+   */
+  static async create(options: { ownMounts?: boolean } = {}): Promise<TestHost> {
     const host = new TestHost(`th-${crypto.randomUUID().slice(0, 8)}`);
     await must(
       runCommand({ program: "ip", args: ["netns", "add", host.name], timeoutMs: COMMAND_TIMEOUT_MS }),
     );
-    await host.run("ip", "link", "set", "lo", "up");
+    try {
+      await host.run("ip", "link", "set", "lo", "up");
+      if (options.ownMounts) await host.#separateMounts();
+    } catch (error) {
+      await host[Symbol.asyncDispose]();
+      throw error;
+    }
     return host;
+  }
+
+  async #separateMounts(): Promise<void> {
+    const script = OWN_MOUNTS.map((path) => `mkdir -p ${path} && mount -t tmpfs tmpfs ${path}`).join(" && ");
+    this.#keeper = new Deno.Command("unshare", {
+      args: ["--mount", "--propagation", "slave", "--", "sh", "-c", `${script} && echo ready && exec cat`],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    const reader = this.#keeper.stdout.getReader();
+    const { value } = await reader.read();
+    await reader.cancel();
+    if (value === undefined) throw new Error("cannot make a mount namespace");
   }
 
   get netnsPath(): string {
@@ -94,13 +121,21 @@ export class TestHost implements AsyncDisposable {
       kill(child);
       await child.status;
     }
-    for (const name of [...await this.guestNetns(), this.name]) {
+    // Namespaces named in mounts of the host's own go with these.
+    const guests = this.#keeper === undefined ? await this.guestNetns() : [];
+    if (this.#keeper !== undefined) {
+      kill(this.#keeper);
+      await this.#keeper.stdin.abort().catch(() => {}); // its reader is gone
+      await this.#keeper.status;
+    }
+    for (const name of [...guests, this.name]) {
       await runCommand({ program: "ip", args: ["netns", "delete", name], timeoutMs: COMMAND_TIMEOUT_MS });
     }
   }
 
   #entering(program: string, args: readonly string[]): string[] {
-    return [`--net=${this.netnsPath}`, "--", program, ...args];
+    const mounts = this.#keeper === undefined ? [] : [`--mount=/proc/${this.#keeper.pid}/ns/mnt`];
+    return [`--net=${this.netnsPath}`, ...mounts, "--", program, ...args];
   }
 }
 

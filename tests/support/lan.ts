@@ -1,0 +1,75 @@
+import { TestHost } from "./host.ts";
+
+const NET = "10.77.0";
+const TABLE = "lab";
+
+/**
+ * Hosts on one Ethernet, each with a network, network namespaces and shims of its own: `10.77.0.1`, `10.77.0.2`, …
+ * Packets between them can be cut, both ways or one way, and let through again.
+ *
+ * @example
+ * ```ts ignore
+ * await using lan = await TestLan.create(3);
+ * await lan.cut([0], [1, 2]);
+ * await lan.heal();
+ * ```
+ */
+export class TestLan implements AsyncDisposable {
+  private constructor(readonly hosts: readonly TestHost[], private readonly owned: AsyncDisposable) {}
+
+  static async create(size: number): Promise<TestLan> {
+    await using undo = new AsyncDisposableStack();
+    const wire = undo.use(await TestHost.create());
+    await wire.run("ip", "link", "add", "br0", "type", "bridge");
+    await wire.run("ip", "link", "set", "br0", "up");
+    const hosts: TestHost[] = [];
+    for (let i = 0; i < size; i++) {
+      const host = undo.use(await TestHost.create({ ownMounts: true }));
+      const port = `port${i}`;
+      await wire.run("ip", "link", "add", port, "type", "veth", "peer", "name", "lan0", "netns", host.name);
+      await wire.run("ip", "link", "set", port, "master", "br0", "up");
+      await host.run("ip", "address", "add", `${TestLan.address(i)}/24`, "dev", "lan0");
+      await host.run("ip", "link", "set", "lan0", "up");
+      hosts.push(host);
+    }
+    return new TestLan(hosts, undo.move());
+  }
+
+  /** Address of a host by its place. */
+  static address(i: number): string {
+    return `${NET}.${i + 1}`;
+  }
+
+  /** Drops what the ones send to the others, and, unless `oneWay`, the other way round. Adds to earlier cuts. */
+  async cut(
+    ones: readonly number[],
+    others: readonly number[],
+    options: { oneWay?: boolean } = {},
+  ): Promise<void> {
+    await Promise.all(others.map((other) => this.#drop(other, ones)));
+    if (!options.oneWay) await Promise.all(ones.map((one) => this.#drop(one, others)));
+  }
+
+  /** Everybody hears everybody again. */
+  async heal(): Promise<void> {
+    await Promise.all(this.hosts.map(async (host) => {
+      await host.run("nft", "add", "table", "inet", TABLE);
+      await host.run("nft", "delete", "table", "inet", TABLE);
+    }));
+  }
+
+  async #drop(at: number, from: readonly number[]): Promise<void> {
+    const host = this.hosts[at];
+    await host.run("nft", "add", "table", "inet", TABLE);
+    await host.run(
+      "nft",
+      "add chain inet lab input { type filter hook input priority -300; policy accept; }",
+    );
+    const addresses = from.map((i) => TestLan.address(i)).join(", ");
+    await host.run("nft", `add rule inet ${TABLE} input ip saddr { ${addresses} } drop`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.owned[Symbol.asyncDispose]();
+  }
+}
