@@ -1,10 +1,10 @@
 import { Keyring } from "./codec/keyring.ts";
 import { LIMITS } from "./codec/limits.ts";
-import { encodeTags } from "./codec/tags.ts";
+import { NO_BYTES } from "./codec/text.ts";
 import { Endpoint } from "./endpoint.ts";
 import { type Log, silentLog } from "./log.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
-import { readKeyring, writeKeyring } from "./net/keyring_file.ts";
+import { readKeyring, readKeyringExtras, writeKeyring } from "./net/keyring_file.ts";
 import { privateAddress } from "./net/private_address.ts";
 import { SnapshotFile } from "./net/snapshot_file.ts";
 import { SocketTransport } from "./net/socket_transport.ts";
@@ -24,12 +24,15 @@ const REJOIN_TRIES = 32;
  */
 export async function createSerf(options: SerfOptions): Promise<Serf> {
   const { log = silentLog, clock = systemClock, random = systemRandom() } = options;
-  const keys = (options.keyringFile && await readKeyring(options.keyringFile)) || options.keys || [];
+  const { keyringFile } = options;
+  const keys = (keyringFile && await readKeyring(keyringFile)) || options.keys || [];
+  const extras = keyringFile === undefined ? undefined : await readKeyringExtras(keyringFile);
   const snapshot = options.snapshotFile === undefined
     ? undefined
     : await SnapshotFile.read(options.snapshotFile, { rejoinAfterLeave: options.rejoinAfterLeave });
   const config = memberlistConfig(options);
   const keyring = keys.length > 0 ? new Keyring(keys) : undefined;
+  if (extras) keyring?.retire(extras.retired);
 
   await using stack = new AsyncDisposableStack();
   const transport = stack.use(options.transport ?? SocketTransport.bind(options.bind));
@@ -41,6 +44,8 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
     serf: { ...DEFAULT_SERF_CONFIG, ...options.serf },
     memberlist: config,
     advertise: advertised(options, transport.local),
+    tags: new Map(Object.entries(options.tags ?? {})),
+    keyMemory: extras,
   });
   if (snapshot) core.resume(snapshot.replay.clocks);
   const file = snapshot && options.snapshotFile
@@ -52,10 +57,17 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
       readClocks: () => core.clocks,
     })
     : undefined;
-  const { keyringFile } = options;
-  const saveKeys = keyringFile === undefined
-    ? undefined
-    : (current: Uint8Array[]) => writeKeyring(keyringFile, current, log);
+  const saveKeys = () => {
+    const memory = core.keys.memory;
+    if (keyringFile === undefined || keyring === undefined || memory === undefined) return;
+    writeKeyring(
+      keyringFile,
+      { keys: keyring.keys(), extras: { ...memory, retired: keyring.retired() } },
+      log,
+    );
+  };
+  // Now, too: what others learn of this node must hold in its next life.
+  saveKeys();
   const { metrics, resolver } = options;
   const serf = new Serf({
     core,
@@ -113,7 +125,7 @@ function memberlistConfig(options: SerfOptions): MemberlistConfig {
     ...PROFILES[options.profile ?? "hypercore"],
     ...options.timing,
     name: options.name,
-    meta: encodeTags(new Map(Object.entries(options.tags ?? {}))),
+    meta: NO_BYTES,
     vsn: new Uint8Array([1, 5, 2, 2, 5, options.protocol ?? 4]),
     udpBufferBytes: LIMITS.udpBufferBytes,
     eager: options.eager === false ? undefined : options.eager ?? DEFAULT_EAGER,

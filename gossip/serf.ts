@@ -89,7 +89,7 @@ export interface SerfParts {
   /** Opened once the core runs. */
   snapshot?: SnapshotFile;
   /** Stores the key ring. */
-  saveKeys?: (keys: Uint8Array[]) => void;
+  saveKeys?: () => void;
 }
 
 /** A running member of a cluster. */
@@ -104,7 +104,7 @@ export class Serf implements AsyncDisposable {
   readonly #log: Log;
   readonly #listeners = new Set<SerfListener>();
   readonly #probeListeners = new Set<ProbeListener>();
-  readonly #saveKeys: ((keys: Uint8Array[]) => void) | undefined;
+  readonly #saveKeys: (() => void) | undefined;
   readonly #lost = Promise.withResolvers<void>();
   readonly #stop = new AbortController();
   #leaving: Promise<void> | undefined;
@@ -412,7 +412,7 @@ export class Serf implements AsyncDisposable {
   #onEvent(event: SerfEvent): void {
     if (event.kind === "probe") return this.#tell(this.#probeListeners, event);
     this.#snapshot?.event(event);
-    if (event.kind === "keyring") this.#saveKeys?.(event.keys);
+    if (event.kind === "keyring") this.#saveKeys?.();
     if (event.kind === "name-lost") this.#lost.resolve();
     this.#tell(this.#listeners, event);
   }

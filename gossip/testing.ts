@@ -1,4 +1,5 @@
-import { encodeTags } from "./codec/tags.ts";
+import { DecodeError } from "./codec/error.ts";
+import { NO_BYTES } from "./codec/text.ts";
 import type { Keyring } from "./codec/keyring.ts";
 import { Endpoint } from "./endpoint.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
@@ -6,6 +7,7 @@ import type { Effect } from "./memberlist/context.ts";
 import { seededRandom } from "./random.ts";
 import { DEFAULT_SERF_CONFIG, type SerfConfig } from "./serf/config.ts";
 import type { SerfEvent } from "./serf/events.ts";
+import type { KeyMemory } from "./serf/key_queries.ts";
 import { SerfCore } from "./serf/serf.ts";
 
 /** A few cores wired to each other without delay, for tests of single behaviours. */
@@ -25,18 +27,21 @@ export class Bench {
       serf?: Partial<SerfConfig>;
       keyring?: Keyring;
       label?: string;
+      keyMemory?: KeyMemory;
     } = {},
   ): SerfCore {
     const core = new SerfCore({
       random: seededRandom(port),
       keyring: options.keyring,
       label: options.label,
+      tags: new Map([["name", name]]),
+      keyMemory: options.keyMemory,
       serf: { ...DEFAULT_SERF_CONFIG, ...options.serf },
       advertise: new Endpoint(new Uint8Array([127, 0, 0, 1]), port),
       memberlist: {
         ...PROFILES.lan,
         name,
-        meta: encodeTags(new Map([["name", name]])),
+        meta: NO_BYTES,
         vsn: new Uint8Array([1, 5, 2, 2, 5, 4]),
         udpBufferBytes: 1400,
         eager: DEFAULT_EAGER,
@@ -117,7 +122,8 @@ export class Bench {
       core.memberlist.dialed(this.nowMs, effect.id, { message });
       for (const other of rest) this.#perform(target.memberlist.self.name, target, other);
     } catch (error) {
-      core.memberlist.dialed(this.nowMs, effect.id, { error: String(error) });
+      const refused = error instanceof DecodeError && error.sealed;
+      core.memberlist.dialed(this.nowMs, effect.id, { error: String(error), refused });
     }
   }
 

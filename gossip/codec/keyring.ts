@@ -9,6 +9,8 @@ const BLOCK_BYTES = 16;
 export const ENCRYPTION_OVERHEAD = 1 + NONCE_BYTES + TAG_BYTES;
 /** Keys one ring holds at most. */
 export const MAX_KEYS = 32;
+/** Removed keys that are remembered; the oldest go first. */
+export const MAX_RETIRED = 8;
 
 interface Entry {
   raw: Uint8Array;
@@ -21,6 +23,8 @@ export interface Opened {
   plaintext: Uint8Array;
   /** The key that fitted. */
   key: Uint8Array;
+  /** Whether that key was removed from the ring: only a node that missed a rotation still uses it. */
+  retired?: boolean;
 }
 
 /** A change that a ring refuses; the reason reads as Serf's. */
@@ -34,6 +38,8 @@ export class KeyringError extends Error {
  */
 export class Keyring {
   #entries: Entry[] = [];
+  /** Removed keys, the latest first. They open only what is asked for as such. */
+  #retired: Entry[] = [];
 
   /** Throws {@linkcode KeyringError} where a key is not of 16, 24 or 32 bytes, or there is none. */
   constructor(keys: readonly Uint8Array[]) {
@@ -44,6 +50,22 @@ export class Keyring {
   /** Copies of the keys, the primary first. */
   keys(): Uint8Array[] {
     return this.#entries.map((entry) => entry.raw.slice());
+  }
+
+  /** Copies of the removed keys that are remembered, the latest first. */
+  retired(): Uint8Array[] {
+    return this.#retired.map((entry) => entry.raw.slice());
+  }
+
+  /** Remembers keys of an earlier life as removed; those in the ring are not. */
+  retire(keys: readonly Uint8Array[]): void {
+    this.#retire(keys.map(toEntry));
+  }
+
+  #retire(entries: readonly Entry[]): void {
+    const gone = [...entries, ...this.#retired].filter((entry) => !this.has(entry.raw));
+    this.#retired = gone.filter((entry, i) => gone.findIndex(({ raw }) => equalBytes(raw, entry.raw)) === i)
+      .slice(0, MAX_RETIRED);
   }
 
   /** The key that seals. */
@@ -57,17 +79,13 @@ export class Keyring {
 
   /** Adds a key; one that is there already changes nothing. */
   install(key: Uint8Array): void {
-    if (key.length !== 16 && key.length !== 24 && key.length !== 32) {
-      throw new KeyringError("key size must be 16, 24 or 32 bytes");
-    }
+    const entry = toEntry(key);
     if (this.has(key)) return;
     if (this.#entries.length >= MAX_KEYS) {
       throw new KeyringError(`the key ring holds ${MAX_KEYS} keys already`);
     }
-    const raw = key.slice();
-    const secret = createSecretKey(raw);
-    const cipher = raw.length === 24 ? new Gcm192(secret) : raw.length === 16 ? "aes-128-gcm" : "aes-256-gcm";
-    this.#entries.push({ raw, secret, cipher });
+    this.#entries.push(entry);
+    this.#retire([]);
   }
 
   /** Makes an installed key the primary. */
@@ -80,12 +98,18 @@ export class Keyring {
   /** Removes a key that is not the primary; one that is not there changes nothing. */
   remove(key: Uint8Array): void {
     if (equalBytes(key, this.primary)) throw new KeyringError("removing the primary key is not allowed");
-    this.#entries = this.#entries.filter((entry) => !equalBytes(entry.raw, key));
+    this.#hold(this.#entries.filter((entry) => !equalBytes(entry.raw, key)));
   }
 
   /** Holds exactly `keys` from now on, the primary first. Nothing changes where one of them is no key. */
   replace(keys: readonly Uint8Array[]): void {
-    this.#entries = new Keyring(keys).#entries;
+    this.#hold(new Keyring(keys).#entries);
+  }
+
+  #hold(entries: Entry[]): void {
+    const before = this.#entries;
+    this.#entries = entries;
+    this.#retire(before);
   }
 
   /** Seals with the primary, or with another installed key. The nonce is 12 fresh random bytes. */
@@ -94,8 +118,8 @@ export class Keyring {
     options: { nonce: Uint8Array; aad?: Uint8Array; key?: Uint8Array },
   ): Uint8Array {
     const { key } = options;
-    const entry = (key && this.#entries.find((candidate) => equalBytes(candidate.raw, key))) ??
-      this.#entries[0];
+    const isWanted = (candidate: Entry) => key !== undefined && equalBytes(candidate.raw, key);
+    const entry = this.#entries.find(isWanted) ?? this.#retired.find(isWanted) ?? this.#entries[0];
     if (entry.cipher instanceof Gcm192) {
       const { body, tag } = entry.cipher.seal(plaintext, options);
       return concatBytes([VERSION_1, options.nonce, body, tag]);
@@ -107,17 +131,27 @@ export class Keyring {
     return concatBytes([VERSION_1, options.nonce, body, last, cipher.getAuthTag()]);
   }
 
-  /** Opens what any key of the ring sealed; undefined where none fits or the bytes are too short. */
-  open(sealed: Uint8Array, options: { aad?: Uint8Array } = {}): Opened | undefined {
+  /**
+   * Opens what any key of the ring sealed; undefined where none fits or the bytes are too short. With `retired`,
+   * removed keys are tried as well, and the result says so.
+   */
+  open(sealed: Uint8Array, options: { aad?: Uint8Array; retired?: boolean } = {}): Opened | undefined {
     const version = sealed[0];
     if (version > 1) return undefined;
     if (sealed.length < (version === 1 ? ENCRYPTION_OVERHEAD : ENCRYPTION_OVERHEAD + BLOCK_BYTES)) {
       return undefined;
     }
-    for (const entry of this.#entries) {
-      const plaintext = this.#openWith(entry, sealed, options.aad);
+    const opened = this.#openAny(this.#entries, sealed, options.aad);
+    if (opened !== undefined || !options.retired) return opened;
+    const late = this.#openAny(this.#retired, sealed, options.aad);
+    return late && { ...late, retired: true };
+  }
+
+  #openAny(entries: readonly Entry[], sealed: Uint8Array, aad: Uint8Array | undefined): Opened | undefined {
+    for (const entry of entries) {
+      const plaintext = this.#openWith(entry, sealed, aad);
       if (plaintext === undefined) continue;
-      const message = version === 1 ? plaintext : unpad(plaintext);
+      const message = sealed[0] === 1 ? plaintext : unpad(plaintext);
       return message && { plaintext: message, key: entry.raw };
     }
     return undefined;
@@ -147,6 +181,17 @@ export class Keyring {
     // A plain view: slicing a Buffer would not copy.
     return new Uint8Array(body.buffer, body.byteOffset, body.length);
   }
+}
+
+/** Throws {@linkcode KeyringError} where the key is not of 16, 24 or 32 bytes. */
+function toEntry(key: Uint8Array): Entry {
+  if (key.length !== 16 && key.length !== 24 && key.length !== 32) {
+    throw new KeyringError("key size must be 16, 24 or 32 bytes");
+  }
+  const raw = key.slice();
+  const secret = createSecretKey(raw);
+  const cipher = raw.length === 24 ? new Gcm192(secret) : raw.length === 16 ? "aes-128-gcm" : "aes-256-gcm";
+  return { raw, secret, cipher };
 }
 
 const VERSION_1 = new Uint8Array([1]);

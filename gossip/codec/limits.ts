@@ -32,6 +32,8 @@ export const LIMITS = {
   filters: 64,
   /** Node names of one filter. */
   filterNodes: 65_536,
+  /** A key ring that is sealed for one node. */
+  sealedRingBytes: 4 * 1024,
   /** Keys of a key response. */
   keys: 1_024,
   /** Tags of a node (512 bytes of meta data hold fewer). */

@@ -26,22 +26,31 @@ export interface SerfPushPull {
   events: EventSlot[];
   queryLTime: number;
   keyring?: KeyringState;
+  /** Who sends this, said by our own members: someone who missed a rotation is answered by name. */
+  from?: string;
+  /** A key ring that only the node it is for can open. */
+  sealedRing?: Uint8Array;
+}
+
+/** A state that says nothing. */
+export function emptySerfPushPull(): SerfPushPull {
+  return { ltime: 0, statusLTimes: [], leftMembers: [], eventLTime: 0, events: [], queryLTime: 0 };
 }
 
 /** Encodes the user state of a push/pull, with its type byte. */
 export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
-  const out = new MsgpackWriter().byte(SerfType.pushPull).map(message.keyring ? 7 : 6);
+  const { keyring, from, sealedRing } = message;
+  const ours = (keyring ? 1 : 0) + (from === undefined ? 0 : 1) + (sealedRing ? 1 : 0);
+  const out = new MsgpackWriter().byte(SerfType.pushPull).map(6 + ours);
   out.string("EventLTime").int(message.eventLTime).string("Events");
   if (message.events.length === 0) out.nil();
   else {
     out.array(message.events.length);
     for (const slot of message.events) writeSlot(out, slot);
   }
-  if (message.keyring !== undefined) {
-    out.string("HypercoreKeys").map(2).string("Keys").array(message.keyring.keys.length);
-    for (const key of message.keyring.keys) out.bytes(key);
-    out.string("Version").int(message.keyring.version);
-  }
+  if (from !== undefined) out.string("HypercoreFrom").string(from);
+  if (keyring !== undefined) writeKeyring(out.string("HypercoreKeys"), keyring);
+  if (sealedRing !== undefined) out.string("HypercoreRing").bytes(sealedRing);
   out.string("LTime").int(message.ltime).string("LeftMembers").array(message.leftMembers.length);
   for (const name of message.leftMembers) out.string(name);
   out.string("QueryLTime").int(message.queryLTime).string("StatusLTimes").map(message.statusLTimes.length);
@@ -51,14 +60,7 @@ export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
 
 /** Decodes the user state of a push/pull; the reader stands after the type byte. */
 export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
-  const message: SerfPushPull = {
-    ltime: 0,
-    statusLTimes: [],
-    leftMembers: [],
-    eventLTime: 0,
-    events: [],
-    queryLTime: 0,
-  };
+  const message = emptySerfPushPull();
   for (let entries = reader.map(); entries > 0; entries--) {
     switch (reader.string()) {
       case "LTime":
@@ -88,6 +90,12 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
         }
         break;
       }
+      case "HypercoreFrom":
+        message.from = reader.string();
+        break;
+      case "HypercoreRing":
+        message.sealedRing = reader.copy(LIMITS.sealedRingBytes);
+        break;
       case "HypercoreKeys":
         message.keyring = readKeyring(reader);
         break;
@@ -130,7 +138,15 @@ function readEvent(reader: MsgpackReader): { name: string; payload: Uint8Array |
   return event;
 }
 
-function readKeyring(reader: MsgpackReader): KeyringState {
+/** Writes a key ring. */
+export function writeKeyring(out: MsgpackWriter, keyring: KeyringState): void {
+  out.map(2).string("Keys").array(keyring.keys.length);
+  for (const key of keyring.keys) out.bytes(key);
+  out.string("Version").int(keyring.version);
+}
+
+/** Reads a key ring. Throws {@linkcode DecodeError}. */
+export function readKeyring(reader: MsgpackReader): KeyringState {
   const keyring: KeyringState = { version: 0, keys: [] };
   for (let entries = reader.map(); entries > 0; entries--) {
     const field = reader.string();

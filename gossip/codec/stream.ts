@@ -5,6 +5,7 @@ import { LIMITS } from "./limits.ts";
 import { decodeAck, decodePing, decodeStreamError, encodeStreamError } from "./messages.ts";
 import { MsgpackReader } from "./msgpack_reader.ts";
 import { MsgpackWriter } from "./msgpack_writer.ts";
+import type { Keyring } from "./keyring.ts";
 import type { WrapOptions } from "./packet.ts";
 import { decodePushPull, type PushPull } from "./push_pull.ts";
 import { decodeUserHeader, StreamScan } from "./stream_scan.ts";
@@ -13,11 +14,19 @@ import { type Ack, MessageType, type Ping } from "./types.ts";
 
 /** What one direction of a stream carries. */
 export type StreamMessage =
-  | { kind: "pushPull"; message: PushPull; key?: Uint8Array }
-  | { kind: "ping"; message: Ping; key?: Uint8Array }
-  | { kind: "ack"; message: Ack; key?: Uint8Array }
-  | { kind: "user"; message: Uint8Array; key?: Uint8Array }
-  | { kind: "err"; message: string; key?: Uint8Array };
+  & (
+    | { kind: "pushPull"; message: PushPull }
+    | { kind: "ping"; message: Ping }
+    | { kind: "ack"; message: Ack }
+    | { kind: "user"; message: Uint8Array }
+    | { kind: "err"; message: string }
+  )
+  & {
+    /** The key that it was sealed with. */
+    key?: Uint8Array;
+    /** Whether that key was removed from the ring: nothing in the message may be believed. */
+    retired?: boolean;
+  };
 
 const FRAME_HEAD = 5;
 
@@ -53,6 +62,11 @@ export class StreamCodec {
       out = concatBytes([head, keyring.seal(out, { nonce: random.bytes(12), aad, key: options.key })]);
     }
     return options.dialing && this.#labelHeader.length > 0 ? concatBytes([this.#labelHeader, out]) : out;
+  }
+
+  /** The keys that seal, where anything is sealed. */
+  get keyring(): Keyring | undefined {
+    return this.#options.verifyOutgoing === false ? undefined : this.#options.keyring;
   }
 
   /** The answer to a stream that could not be read. */
@@ -102,10 +116,13 @@ export class StreamCodec {
     }
     if (bytes.length < FRAME_HEAD + length) return undefined;
     const aad = concatBytes([bytes.subarray(0, FRAME_HEAD), this.#labelHeader.subarray(2)]);
-    const opened = keyring.open(bytes.subarray(FRAME_HEAD, FRAME_HEAD + length), { aad });
-    if (opened === undefined) throw new DecodeError("stream", "no key of the ring opens it");
+    const opened = keyring.open(bytes.subarray(FRAME_HEAD, FRAME_HEAD + length), { aad, retired: true });
+    if (opened === undefined) {
+      throw new DecodeError("stream", "no key of the ring opens it", { sealed: true });
+    }
     if (opened.plaintext.length === 0) throw new DecodeError("stream", "it holds no message");
-    return { ...this.#decode(opened.plaintext), key: opened.key };
+    const { key, retired } = opened;
+    return { ...this.#decode(opened.plaintext), key, ...(retired ? { retired } : {}) };
   }
 
   #decode(message: Uint8Array): StreamMessage {

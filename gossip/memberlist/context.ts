@@ -27,7 +27,12 @@ export interface Delegate {
   /** A Serf message; `source` is absent for streams. Shares memory with the packet. */
   userMessage(message: Uint8Array, source: Endpoint | undefined): void;
   localState(join: boolean): Uint8Array;
-  mergeRemoteState(state: Uint8Array, join: boolean): void;
+  /** Takes over a peer's state; true where it brought a key ring with which to try again. */
+  mergeRemoteState(state: Uint8Array, options: { join: boolean; knocked: boolean }): boolean;
+  /** What this node says of itself where only a removed key may fit. */
+  knock(): Uint8Array;
+  /** The answer to a state that came under a removed key; undefined where there is none. */
+  answerKnock(state: Uint8Array): Uint8Array | undefined;
   /** Adds queued user messages, each with its type byte, to `into`; returns the bytes used. */
   broadcasts(options: PickOptions, into: Uint8Array[]): number;
   /** Whether anything is queued, and whether any of it was never sent. */

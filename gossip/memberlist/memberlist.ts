@@ -10,6 +10,7 @@ import { TimerHeap } from "../timers.ts";
 import { Awareness } from "./awareness.ts";
 import type { MemberlistConfig } from "./config.ts";
 import { type Context, type Counters, type Delegate, type Effect, newCounters } from "./context.ts";
+import { Exchanges, type MergeResult } from "./exchanges.ts";
 import { Gossiper } from "./gossip.ts";
 import { Membership } from "./membership.ts";
 import { Node } from "./node.ts";
@@ -45,6 +46,7 @@ export class Memberlist {
   readonly #membership: Membership;
   readonly #prober: Prober;
   readonly #streams: Streams;
+  readonly #exchanges: Exchanges;
   readonly #reader = new MsgpackReader({ remember: true });
   #effects: Effect[] = [];
 
@@ -71,6 +73,11 @@ export class Memberlist {
     this.#gossiper = new Gossiper(this.#ctx);
     this.#membership = new Membership(this.#ctx, this.#gossiper);
     this.#streams = new Streams(this.#ctx);
+    this.#exchanges = new Exchanges(this.#ctx, {
+      streams: this.#streams,
+      local: (join) => this.#localPushPull(join),
+      merge: (remote, merging) => this.#merge(remote, merging),
+    });
     this.#prober = new Prober(this.#ctx, {
       gossiper: this.#gossiper,
       streams: this.#streams,
@@ -219,6 +226,7 @@ export class Memberlist {
   receiveStream(nowMs: number, id: number, message: StreamMessage): void {
     this.#ctx.nowMs = nowMs;
     this.#ctx.counters.streamsServed++;
+    if (message.retired) return this.#answerKnock(id, message);
     switch (message.kind) {
       case "pushPull": {
         const own = this.#localPushPull(message.message.join);
@@ -237,6 +245,18 @@ export class Memberlist {
     }
   }
 
+  /** Under a removed key nothing is believed and nothing said, but for what only one node can read. */
+  #answerKnock(id: number, message: StreamMessage): void {
+    const { delegate } = this.#ctx;
+    const userState = message.kind === "pushPull"
+      ? delegate.answerKnock(message.message.userState)
+      : undefined;
+    if (userState === undefined) {
+      return this.#streams.answerBad(id, new DecodeError("stream", "no key of the ring opens it"));
+    }
+    this.#streams.answer(id, encodePushPull({ join: false, nodes: [], userState }), message.key);
+  }
+
   /** Takes the error of an accepted stream that could not be read. */
   receiveBadStream(nowMs: number, id: number, error: DecodeError): void {
     this.#ctx.nowMs = nowMs;
@@ -251,13 +271,7 @@ export class Memberlist {
 
   /** Exchanges whole states with one node; `done` gets the reason of a failure. */
   pushPull(to: Endpoint, options: { join: boolean }, done: (error: string | undefined) => void): void {
-    const request = encodePushPull(this.#localPushPull(options.join));
-    const dial = { reply: true, timeoutMs: this.#ctx.config.tcpTimeoutMs };
-    this.#streams.dial(to, request, dial, (result) => {
-      if ("error" in result) return done(result.error);
-      if (result.message?.kind !== "pushPull") return done("the answer is no push/pull");
-      done(this.#merge({ ...result.message.message, join: options.join }));
-    });
+    this.#exchanges.begin(to, options, done);
   }
 
   /** Sends a Serf message, with its type byte, to one node by packet. */
@@ -315,21 +329,21 @@ export class Memberlist {
     return { join, nodes, userState: this.#ctx.delegate.localState(join) };
   }
 
-  #merge(remote: PushPull): string | undefined {
+  #merge(remote: PushPull, options: { knocked: boolean } = { knocked: false }): MergeResult {
     const { counters, delegate } = this.#ctx;
     const conflict = versionConflict(remote.nodes, this.nodes());
     if (conflict !== undefined) {
       counters.mergesRefused++;
-      return conflict;
+      return { error: conflict };
     }
     for (const node of remote.nodes) this.#membership.merge(node);
-    if (remote.userState.length === 0) return;
+    if (remote.userState.length === 0) return {};
     try {
-      delegate.mergeRemoteState(remote.userState, remote.join);
+      return { renewed: delegate.mergeRemoteState(remote.userState, { join: remote.join, ...options }) };
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       counters.streamsFailed++;
-      return error.message;
+      return { error: error.message };
     }
   }
 }

@@ -10,7 +10,10 @@ import type { Node } from "./node.ts";
 const MAX_DIALS = 128;
 
 /** How a dialled stream ended. */
-export type DialResult = { message: StreamMessage | undefined } | { error: string };
+export type DialResult =
+  | { message: StreamMessage | undefined }
+  /** `refused`: the keys do not fit, or the peer says that it does not want this. */
+  | { error: string; refused?: boolean };
 
 /** The streams of one core: what it dials and how each ended. */
 export class Streams {
@@ -31,7 +34,7 @@ export class Streams {
   dial(
     to: Endpoint,
     message: Uint8Array,
-    options: { reply: boolean; timeoutMs: number },
+    options: { reply: boolean; timeoutMs: number; key?: Uint8Array },
     done: (result: DialResult) => void,
   ): void {
     const { streams, effects, counters } = this.#ctx;
@@ -39,7 +42,7 @@ export class Streams {
     const id = ++this.#lastId;
     this.#open.set(id, done);
     counters.streamsDialed++;
-    const request = streams.seal(message, { dialing: true });
+    const request = streams.seal(message, { dialing: true, key: options.key });
     effects.push({ kind: "dial", id, to, request, reply: options.reply, timeoutMs: options.timeoutMs });
   }
 
@@ -50,7 +53,7 @@ export class Streams {
     this.#open.delete(id);
     if ("error" in result) this.#ctx.counters.streamsFailed++;
     if ("message" in result && result.message?.kind === "err") {
-      return done({ error: `the peer says: ${result.message.message}` });
+      return done({ error: `the peer says: ${result.message.message}`, refused: true });
     }
     done(result);
   }

@@ -139,7 +139,8 @@ export class Driver implements AsyncDisposable {
         : cause instanceof Error
         ? cause.message
         : String(cause);
-      this.run((nowMs) => memberlist.dialed(nowMs, effect.id, { error }));
+      const refused = cause instanceof DecodeError && cause.sealed;
+      this.run((nowMs) => memberlist.dialed(nowMs, effect.id, { error, refused }));
     }
   }
 

@@ -2,23 +2,93 @@ import { DecodeError } from "../codec/error.ts";
 import { type Keyring, KeyringError } from "../codec/keyring.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { decodeKeyRequest, encodeKeyResponse, type KeyResponse } from "../codec/serf_internal.ts";
-import { SerfType } from "../codec/serf_messages.ts";
+import { openRing, publicOf, sealRing, X25519_BYTES } from "../codec/sealed_ring.ts";
+import { MAX_TIME, SerfType } from "../codec/serf_messages.ts";
 import type { KeyringState } from "../codec/serf_push_pull.ts";
+import type { Tags } from "../codec/tags.ts";
 import { equalBytes } from "../codec/text.ts";
+import type { Random } from "../random.ts";
 
 /** What can be asked of every key ring of the cluster. */
 export type KeyOperation = "install-key" | "use-key" | "remove-key" | "list-keys";
 
-/** The key ring as the cluster's key queries, and push/pulls with our own members, change it. */
+/** Tag under which a node's public key is told, so that a key ring can be sealed for it (base64url). */
+export const REJOIN_TAG = "rejoin";
+/** Versions beyond this are no counters of ours. */
+const MAX_VERSION = MAX_TIME - 2 ** 20;
+/** Rings sealed in a row for nodes that missed a rotation, and the time after which one more is. */
+const SEAL_BURST = 16;
+const SEAL_REFILL_MS = 1_000;
+
+/** What outlives the process besides the ring itself. */
+export interface KeyMemory {
+  /** Counter of key operations; the ring with the higher one holds. */
+  version: number;
+  /** X25519; opens a ring that others seal for this node. */
+  secret: Uint8Array;
+}
+
+/** What a {@linkcode KeyManager} is made of. */
+export interface KeyManagerOptions {
+  keyring: Keyring | undefined;
+  memory?: KeyMemory;
+  random: Random;
+  /** Public keys of forgotten members that are kept. */
+  remembered: number;
+  /** Gets the keys after each change, to be stored. */
+  changed(keys: Uint8Array[]): void;
+}
+
+/**
+ * The key ring as the cluster's key queries, and push/pulls with our own members, change it. A removed key opens
+ * nothing but the door: who knocks with it, by name, gets the ring sealed for the public key that this name told while
+ * it was a member. So a node that slept through a whole rotation gets in, and a thief of an old key does not.
+ */
 export class KeyManager {
   readonly #keyring: Keyring | undefined;
-  readonly #changed: (keys: Uint8Array[]) => void;
-  #version = 0;
+  readonly #options: KeyManagerOptions;
+  readonly #secret: Uint8Array;
+  /** Public keys of members that failed and are no longer listed. */
+  readonly #doors = new Map<string, Uint8Array>();
+  #version: number;
+  #publicKey: string | undefined;
+  #seals = SEAL_BURST;
+  #sealsAtMs = 0;
 
-  /** `changed` gets the keys after each change, to be stored. */
-  constructor(keyring: Keyring | undefined, changed: (keys: Uint8Array[]) => void) {
-    this.#keyring = keyring;
-    this.#changed = changed;
+  constructor(options: KeyManagerOptions) {
+    this.#options = options;
+    this.#keyring = options.keyring;
+    this.#version = options.memory?.version ?? 0;
+    this.#secret = options.memory?.secret ?? options.random.bytes(X25519_BYTES);
+  }
+
+  /** What is to be kept for the next life; undefined without a key ring. */
+  get memory(): KeyMemory | undefined {
+    return this.#keyring && { version: this.#version, secret: this.#secret };
+  }
+
+  /** `tags` with this node's public key, where gossip is encrypted. */
+  withPublicKey(tags: Tags): Tags {
+    if (this.#keyring === undefined) return tags;
+    this.#publicKey ??= publicOf(this.#secret).toBase64({ alphabet: "base64url", omitPadding: true });
+    return new Map([...tags, [REJOIN_TAG, this.#publicKey]]);
+  }
+
+  /** Public keys that are kept. */
+  get remembered(): number {
+    return this.#doors.size;
+  }
+
+  /** A failed member is no longer listed; it may come back all the same. */
+  remember(member: { name: string; tags: Tags }): void {
+    const door = publicKeyIn(member.tags);
+    if (door === undefined || this.#keyring === undefined) return;
+    this.#doors.delete(member.name);
+    this.#doors.set(member.name, door);
+    if (this.#doors.size > this.#options.remembered) {
+      const [oldest] = this.#doors.keys();
+      this.#doors.delete(oldest);
+    }
   }
 
   /** What our own members are handed in push/pulls; only ever sent encrypted. */
@@ -29,15 +99,71 @@ export class KeyManager {
 
   /** Takes a newer ring, which went round while this node was away. */
   merge(state: KeyringState): void {
-    if (this.#keyring === undefined || state.version <= this.#version) return;
+    if (this.#isNewer(state)) this.#replace(state);
+  }
+
+  /** The ring for a member that knocked with a removed key; undefined where its public key is not known. */
+  sealFor(
+    name: string,
+    options: { member: { tags: Tags } | undefined; nowMs: number },
+  ): Uint8Array | undefined {
+    const to = (options.member && publicKeyIn(options.member.tags)) ?? this.#doors.get(name);
+    if (this.#keyring === undefined || to === undefined || !this.#maySeal(options.nowMs)) return undefined;
+    const ring = { version: this.#version, keys: this.#keyring.keys() };
     try {
-      this.#keyring.replace(state.keys);
+      return sealRing(ring, { to, secret: this.#secret, random: this.#options.random });
+    } catch {
+      return undefined; // The public key is none.
+    }
+  }
+
+  #maySeal(nowMs: number): boolean {
+    this.#seals = Math.min(SEAL_BURST, this.#seals + Math.max(0, nowMs - this.#sealsAtMs) / SEAL_REFILL_MS);
+    this.#sealsAtMs = nowMs;
+    if (this.#seals < 1) return false;
+    this.#seals--;
+    return true;
+  }
+
+  /**
+   * Takes a ring that was sealed for this node; true where it is another than ours. After a knock of our own it must
+   * be newer and come from a member that is known. Throws {@linkcode DecodeError} where it cannot be opened.
+   */
+  open(
+    sealed: Uint8Array,
+    options: { knocked: boolean; name: string; member: { tags: Tags } | undefined },
+  ): boolean {
+    if (this.#keyring === undefined) return false;
+    const { ring, from } = openRing(sealed, this.#secret);
+    if (options.knocked) {
+      const door = (options.member && publicKeyIn(options.member.tags)) ?? this.#doors.get(options.name);
+      if (door === undefined || !equalBytes(door, from)) {
+        throw new DecodeError("key ring", "a stranger sealed it");
+      }
+      if (!this.#isNewer(ring)) return false;
+    }
+    return this.#replace(ring);
+  }
+
+  #isNewer(state: KeyringState): boolean {
+    if (this.#keyring === undefined || state.version > MAX_VERSION || state.keys.length === 0) return false;
+    if (state.version !== this.#version) return state.version > this.#version;
+    // Two rings of one version, as of two halves that rotated on their own: all sides choose the same.
+    return compareBytes(state.keys[0], this.#keyring.primary) > 0;
+  }
+
+  #replace(state: KeyringState): boolean {
+    const keyring = this.#keyring!;
+    const before = keyring.keys();
+    try {
+      keyring.replace(state.keys);
     } catch (error) {
-      if (error instanceof KeyringError) return; // No ring at all: keep ours.
+      if (error instanceof KeyringError) return false; // No ring at all: keep ours.
       throw error;
     }
-    this.#version = state.version;
-    this.#changed(this.#keyring.keys());
+    this.#version = Math.max(this.#version, Math.min(state.version, MAX_VERSION));
+    this.#options.changed(keyring.keys());
+    return !sameKeys(before, keyring.keys());
   }
 
   /** Does what a key query asks; gives its answer, which fits `limit` bytes. */
@@ -80,9 +206,24 @@ export class KeyManager {
   }
 
   #noteChange(before: readonly Uint8Array[], ltime: number): void {
+    // Lamport times start anew in a cluster that was down as a whole; the version must not.
+    this.#version = Math.min(MAX_VERSION, Math.max(this.#version + 1, ltime));
     const after = this.#keyring!.keys();
-    this.#version = Math.max(this.#version, ltime);
-    if (after.length === before.length && after.every((key, i) => equalBytes(key, before[i]))) return;
-    this.#changed(after);
+    if (!sameKeys(before, after)) this.#options.changed(after);
   }
+}
+
+function publicKeyIn(tags: Tags): Uint8Array | undefined {
+  const text = tags.get(REJOIN_TAG);
+  if (text === undefined || !/^[A-Za-z0-9_-]{43}$/.test(text)) return undefined;
+  return Uint8Array.fromBase64(text, { alphabet: "base64url" });
+}
+
+function sameKeys(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean {
+  return a.length === b.length && a.every((key, i) => equalBytes(key, b[i]));
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < Math.min(a.length, b.length); i++) if (a[i] !== b[i]) return a[i] - b[i];
+  return a.length - b.length;
 }

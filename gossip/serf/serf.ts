@@ -16,7 +16,8 @@ import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
 import { CoordinateClient, distanceS } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
-import { KeyManager } from "./key_queries.ts";
+import { KeyManager, type KeyMemory } from "./key_queries.ts";
+import { Leaver } from "./leaver.ts";
 import type { MemberInfo } from "./member.ts";
 import { Members } from "./members.ts";
 import type { QueryHandler } from "./open_queries.ts";
@@ -30,6 +31,9 @@ export interface SerfCoreOptions extends WrapOptions {
   serf: SerfConfig;
   memberlist: MemberlistConfig;
   advertise: Endpoint;
+  /** This node's tags; its public key is added where gossip is encrypted. */
+  tags?: Tags;
+  keyMemory?: KeyMemory;
 }
 
 /** Result of one address of a join: the reason of a failure, or undefined. */
@@ -40,6 +44,7 @@ export class SerfCore {
   readonly memberlist: Memberlist;
   readonly members: Members;
   readonly queries: Queries;
+  readonly keys: KeyManager;
   readonly coordinates: CoordinateClient;
   readonly #config: SerfConfig;
   readonly #options: SerfCoreOptions;
@@ -47,6 +52,7 @@ export class SerfCore {
   readonly #sync: StateSync;
   readonly #reconnector: Reconnector;
   readonly #broadcasts: Broadcasts;
+  readonly #leaver: Leaver;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
   readonly #reader = new MsgpackReader({ remember: true });
@@ -60,8 +66,14 @@ export class SerfCore {
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
     this.#userEvents = new UserEvents(this.#config.eventBuffer);
-    const keys = new KeyManager(options.keyring, (keys) => emit({ kind: "keyring", keys }));
     const { name } = options.memberlist;
+    const keys = this.keys = new KeyManager({
+      keyring: options.keyring,
+      memory: options.keyMemory,
+      random: options.random,
+      remembered: this.#config.rememberedPeers,
+      changed: (keys) => emit({ kind: "keyring", keys }),
+    });
     this.members = new Members({
       selfName: name,
       emit,
@@ -71,7 +83,9 @@ export class SerfCore {
         this.memberlist.timers.set(this.memberlist.nowMs + delayMs, run);
       },
     });
-    this.memberlist = new Memberlist({ ...options, config: options.memberlist, delegate: this.#delegate() });
+    const meta = options.tags ? encodeTags(keys.withPublicKey(options.tags)) : options.memberlist.meta;
+    const config = { ...options.memberlist, meta };
+    this.memberlist = new Memberlist({ ...options, config, delegate: this.#delegate() });
     this.#reconnector = new Reconnector({
       remembered: this.#config.rememberedPeers,
       members: this.members,
@@ -94,6 +108,12 @@ export class SerfCore {
       members: this.members,
       random: options.random,
     });
+    this.#leaver = new Leaver({
+      config: this.#config,
+      memberlist: this.memberlist,
+      members: this.members,
+      broadcasts: this.#broadcasts,
+    });
     this.queries = new Queries({
       config: this.#config,
       memberlist: this.memberlist,
@@ -109,6 +129,7 @@ export class SerfCore {
       queryLog: this.queries.log,
       keys,
       sendKeys: options.verifyOutgoing !== false,
+      selfName: name,
       takeUserEvent: (event) => this.#takeUserEvent(event, undefined),
     });
   }
@@ -152,6 +173,7 @@ export class SerfCore {
       unansweredQueries: this.queries.unanswered,
       coordinates: this.coordinates.size,
       rememberedPeers: this.#reconnector.remembered,
+      rememberedKeys: this.keys.remembered,
     };
   }
 
@@ -221,7 +243,7 @@ export class SerfCore {
   /** Changes this node's tags. Throws RangeError where they are too large. */
   setTags(nowMs: number, tags: Tags): void {
     this.memberlist.tick(nowMs);
-    this.memberlist.updateMeta(encodeTags(tags));
+    this.memberlist.updateMeta(encodeTags(this.keys.withPublicKey(tags)));
   }
 
   /** Sends a user event to everyone, this node included. Throws {@linkcode SerfError} where it is too long. */
@@ -263,8 +285,7 @@ export class SerfCore {
   /** Makes a failed member one that left; `prune` erases it. `done` follows once enough members were told. */
   forceLeave(nowMs: number, node: string, options: { prune: boolean }, done: () => void): void {
     this.memberlist.tick(nowMs);
-    const ltime = this.members.clock.tick();
-    this.#spreadLeave({ ltime, node, prune: options.prune }, done);
+    this.#leaver.force({ node, prune: options.prune }, done);
   }
 
   /** Leaves: says so, lets it spread, says goodbye to memberlist, stays a little. `done` is the end of it. */
@@ -273,15 +294,9 @@ export class SerfCore {
     if (this.#state !== "alive") return done();
     this.#state = "leaving";
     this.members.leaving = true;
-    const { timers } = this.memberlist;
-    const ltime = this.members.clock.tick();
-    this.#spreadLeave({ ltime, node: this.memberlist.self.name, prune: false }, () => {
-      this.#onceWithin(this.#spreadMs(), (next) => this.memberlist.leave(next), () => {
-        timers.set(this.memberlist.nowMs + this.#config.leavePropagateDelayMs, () => {
-          this.#state = "left";
-          done();
-        });
-      });
+    this.#leaver.leave(() => {
+      this.#state = "left";
+      done();
     });
   }
 
@@ -294,41 +309,6 @@ export class SerfCore {
   /** All members, or one. */
   listMembers(): MemberInfo[] {
     return Array.from(this.members.values(), (member) => member.snapshot());
-  }
-
-  #spreadLeave(intent: codec.LeaveIntent, done: () => void): void {
-    this.members.leaveIntent(intent, this.memberlist.nowMs);
-    if (this.members.aliveCount <= 1 && !this.#anyOtherAlive()) return done();
-    this.#onceWithin(
-      this.#spreadMs(),
-      (next) => this.#broadcasts.intent(codec.encodeLeave(intent), next),
-      done,
-    );
-  }
-
-  #anyOtherAlive(): boolean {
-    return this.memberlist.pick(1).length > 0;
-  }
-
-  /** News that goes out at once need not be waited for as long as a gossip tick takes to finish it. */
-  #spreadMs(): number {
-    const { eager, probeTimeoutMs } = this.memberlist.config;
-    return eager
-      ? Math.min(this.#config.broadcastTimeoutMs, 2 * probeTimeoutMs)
-      : this.#config.broadcastTimeoutMs;
-  }
-
-  /** Runs `begin`; `done` follows when it says so or after `timeoutMs`, once. */
-  #onceWithin(timeoutMs: number, begin: (next: () => void) => void, done: () => void): void {
-    let over = false;
-    const finish = () => {
-      if (over) return;
-      over = true;
-      timer.cancelled = true;
-      done();
-    };
-    const timer = this.memberlist.timers.set(this.memberlist.nowMs + timeoutMs, finish);
-    begin(finish);
   }
 
   /** Says that this node is here, above any leave intent about it. */
@@ -344,7 +324,10 @@ export class SerfCore {
       reconnectTimeoutMs: this.#config.reconnectTimeoutMs,
       tombstoneTimeoutMs: this.#config.tombstoneTimeoutMs,
       intentTimeoutMs: this.#config.recentIntentTimeoutMs,
-      forgotten: (member) => this.#reconnector.remember(member),
+      forgotten: (member) => {
+        this.#reconnector.remember(member);
+        this.keys.remember(member);
+      },
     });
   }
 
@@ -405,7 +388,10 @@ export class SerfCore {
       nameConflict: (node, other) => this.#nameConflict(node, other),
       userMessage: (message) => this.#userMessage(message),
       localState: () => this.#sync.local(),
-      mergeRemoteState: (state, join) => this.#sync.merge(state, { join, nowMs: this.memberlist.nowMs }),
+      mergeRemoteState: (state, merging) =>
+        this.#sync.merge(state, { ...merging, nowMs: this.memberlist.nowMs }),
+      knock: () => this.#sync.knock(),
+      answerKnock: (state) => this.#sync.answerKnock(state, this.memberlist.nowMs),
       broadcasts: (options: PickOptions, into: Uint8Array[]) => this.#broadcasts.pick(options, into),
       queued: () => this.#broadcasts.queued(),
       ackPayload: () => this.#config.coordinates ? this.#ackPayload() : undefined,

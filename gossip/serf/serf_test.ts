@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
 import { Keyring } from "../codec/keyring.ts";
-import { encodeKeyRequest } from "../codec/serf_internal.ts";
 import { utf8 } from "../codec/text.ts";
 import { Bench } from "../testing.ts";
 import { SerfError } from "./queries.ts";
 
 const OLD_KEY = Uint8Array.from({ length: 32 }, (_, i) => i);
-const NEW_KEY = Uint8Array.from({ length: 32 }, (_, i) => 200 - i);
 
 function cluster(names: readonly string[], options: Parameters<Bench["add"]>[2] = {}): Bench {
   const bench = new Bench();
@@ -112,28 +110,6 @@ Deno.test("serf's halves find each other after a partition longer than any memor
   bench.cut("b", false);
   bench.advance(120_000);
   assert.deepEqual([status(bench, "a", "b"), status(bench, "b", "a")], ["alive", "alive"]);
-});
-
-Deno.test("a key rotation reaches a node that was away, by push/pull", () => {
-  const bench = new Bench();
-  for (const [i, name] of ["a", "b", "c"].entries()) {
-    bench.add(name, 1000 + i, { keyring: new Keyring([OLD_KEY]) });
-    if (i > 0) assert.equal(bench.join(name, "a"), undefined);
-  }
-  bench.cut("c");
-  bench.advance(1_000);
-  for (const operation of ["install-key", "use-key"]) {
-    bench.cores.get("a")!.query(bench.nowMs, `_serf_${operation}`, encodeKeyRequest(NEW_KEY), {
-      handler: { onDone() {} },
-    });
-    bench.advance(2_000);
-  }
-  bench.cut("c", false);
-  bench.advance(120_000);
-  const keyring = bench.events.get("c")!.filter((event) => event.kind === "keyring").at(-1);
-  assert.ok(keyring?.kind === "keyring");
-  assert.deepEqual(keyring.keys, [NEW_KEY, OLD_KEY]);
-  assert.deepEqual([status(bench, "a", "c"), status(bench, "c", "a")], ["alive", "alive"]);
 });
 
 Deno.test("serf gathers member and user events where it is told to", () => {

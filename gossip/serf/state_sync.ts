@@ -1,7 +1,12 @@
 import { DecodeError } from "../codec/error.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { SerfType, type UserEventMessage } from "../codec/serf_messages.ts";
-import { decodeSerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
+import {
+  decodeSerfPushPull,
+  emptySerfPushPull,
+  encodeSerfPushPull,
+  type SerfPushPull,
+} from "../codec/serf_push_pull.ts";
 import type { KeyManager } from "./key_queries.ts";
 import type { Members } from "./members.ts";
 import type { QueryLog } from "./query_log.ts";
@@ -13,6 +18,7 @@ export interface StateSyncOptions {
   userEvents: UserEvents;
   queryLog: QueryLog;
   keys: KeyManager;
+  selfName: string;
   /** Whether the key ring is handed out: not where packets leave in the open. */
   sendKeys: boolean;
   /** Takes an event that the other side remembers. */
@@ -51,16 +57,37 @@ export class StateSync {
       events: userEvents.slots(),
       queryLTime: queryLog.clock.time,
       keyring: sendKeys ? keys.state() : undefined,
+      from: keys.memory && this.#options.selfName,
     });
   }
 
-  /** Takes over another node's state; `join` marks an exchange that joins two clusters. */
-  merge(bytes: Uint8Array, options: { join: boolean; nowMs: number }): void {
-    if (bytes[0] !== SerfType.pushPull) {
-      throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
-    }
+  /** What this node says where only a removed key may fit: who it is. */
+  knock(): Uint8Array {
+    return encodeSerfPushPull({ ...emptySerfPushPull(), from: this.#options.selfName });
+  }
+
+  /** The answer to a state under a removed key: the ring, sealed for the node that its name belongs to. */
+  answerKnock(bytes: Uint8Array, nowMs: number): Uint8Array | undefined {
+    const { members, keys, selfName } = this.#options;
+    const { from } = decodeState(bytes);
+    const sealedRing = from === undefined
+      ? undefined
+      : keys.sealFor(from, { member: members.get(from), nowMs });
+    return sealedRing && encodeSerfPushPull({ ...emptySerfPushPull(), from: selfName, sealedRing });
+  }
+
+  /**
+   * Takes over another node's state; `join` marks an exchange that joins two clusters, `knocked` one under a removed
+   * key, of which nothing but a sealed ring counts. True where a ring came that was sealed for this node.
+   */
+  merge(bytes: Uint8Array, options: { join: boolean; knocked: boolean; nowMs: number }): boolean {
     const { members, userEvents, queryLog, keys } = this.#options;
-    const state = decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
+    const state = decodeState(bytes);
+    const { sealedRing, from = "" } = state;
+    if (sealedRing !== undefined) {
+      return keys.open(sealedRing, { name: from, member: members.get(from), knocked: options.knocked });
+    }
+    if (options.knocked) return false;
     if (state.ltime > 0) members.clock.witness(state.ltime - 1);
     if (state.eventLTime > 0) userEvents.clock.witness(state.eventLTime - 1);
     if (state.queryLTime > 0) queryLog.clock.witness(state.queryLTime - 1);
@@ -78,5 +105,11 @@ export class StateSync {
       }
     }
     if (state.keyring !== undefined) keys.merge(state.keyring);
+    return false;
   }
+}
+
+function decodeState(bytes: Uint8Array): SerfPushPull {
+  if (bytes[0] !== SerfType.pushPull) throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
+  return decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
 }
