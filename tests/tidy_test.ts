@@ -79,6 +79,14 @@ Deno.test("gossip's cores touch no socket, clock or randomness", () => {
   );
 });
 
+Deno.test("the policy engine touches no socket, clock or randomness", () => {
+  const cores = code.filter(({ path }) => /^agent\/policy\/(?!store|gate)/.test(path));
+  assert.deepEqual(
+    cores.filter(({ text }) => IMPURE.test(withoutComments(text))).map(({ path }) => path),
+    [],
+  );
+});
+
 Deno.test("no source file is longer than one sitting", () => {
   const long = sources.map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
     .filter(({ path, lines }) => lines > (path.endsWith("_test.ts") ? MAX_TEST_LINES : MAX_LINES));

@@ -1,4 +1,5 @@
 import { cyclesBench, nodeBench } from "./node.ts";
+import { policyBench } from "./policy.ts";
 import { proxyBench } from "./proxy.ts";
 import { spawnBench } from "./spawn.ts";
 
@@ -6,6 +7,7 @@ const BENCHES = {
   spawn: { title: "Spawn", run: () => spawnBench() },
   node: { title: "Node", run: nodeBench },
   cycles: { title: "Spawn and stop, again and again", run: cyclesBench },
+  policy: { title: "Policy", run: () => Promise.resolve(policyBench()) },
   proxy: { title: "Proxy", run: () => proxyBench() },
 };
 
