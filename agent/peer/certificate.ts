@@ -3,14 +3,20 @@ import { fingerprintOf } from "./handshake/channel.ts";
 
 /** The file in the data dir that holds the certificate and its key, PEM. */
 export const CERTIFICATE_FILE = "peer.pem";
-/** How long a certificate is valid, milliseconds. */
-export const VALIDITY_MS = 365 * 86_400_000;
+const YEAR_MS = 365 * 86_400_000;
+/**
+ * How long a certificate is valid, milliseconds. Peers pin it, so time says nothing about its worth; but some TLS stacks look
+ * at the dates, and machines' clocks may be years wrong.
+ */
+export const VALIDITY_MS = 20 * YEAR_MS;
 /** An agent that starts makes a new one when less than this is left, milliseconds: nobody is connected then. */
-export const RENEW_AT_START_MS = 90 * 86_400_000;
-/** An agent that runs makes a new one when less than this is left, milliseconds. */
-export const RENEW_WHILE_RUNNING_MS = 30 * 86_400_000;
-/** Begins this much earlier, for clocks that go wrong, milliseconds. */
-const BACKDATE_MS = 86_400_000;
+export const RENEW_WITHIN_MS = 10 * YEAR_MS;
+/** A clock that shows an earlier time is wrong, milliseconds since the epoch. */
+const EARLIEST_NOW_MS = Date.UTC(2026, 0, 1);
+/** When every certificate begins, milliseconds since the epoch. */
+const NOT_BEFORE_MS = Date.UTC(2000, 0, 1);
+/** The DNS name of every certificate; no public authority can issue it. */
+export const SERVER_NAME = "node.hypercore.internal";
 /** Longest file that is read, bytes. */
 const MAX_FILE_BYTES = 64 * 1024;
 
@@ -26,18 +32,18 @@ export interface PeerCertificate {
 }
 
 /**
- * This node's certificate: the one in the data dir, made at first start with mode 0600, or a new one in its place where
- * it expires within `renewWithinMs`. Two agents that start at the same moment end up with the same one. Throws an Error
- * that names the file.
+ * This node's certificate: the one in the data dir, made at first start with mode 0600, or a new one in its place where it
+ * expires within {@linkcode RENEW_WITHIN_MS}. Two agents that start at the same moment end up with the same one. Throws an
+ * Error that names the file.
  */
 export async function loadPeerCertificate(
   dataDir: string,
-  { nowMs, renewWithinMs = RENEW_AT_START_MS }: { nowMs: number; renewWithinMs?: number },
+  { nowMs }: { nowMs: number },
 ): Promise<PeerCertificate> {
   const path = `${dataDir}/${CERTIFICATE_FILE}`;
   try {
     const current = await read(path);
-    if (current !== undefined && current.notAfterMs - nowMs >= renewWithinMs) return current;
+    if (current !== undefined && current.notAfterMs - nowMs >= RENEW_WITHIN_MS) return current;
     return await write(dataDir, { path, nowMs, replaces: current !== undefined });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -87,12 +93,12 @@ async function write(
   dataDir: string,
   { path, nowMs, replaces }: { path: string; nowMs: number; replaces: boolean },
 ): Promise<PeerCertificate> {
-  // Only once a year, so the encoder of certificates is not loaded before.
+  // Hardly ever, so the encoder of certificates is not loaded before.
   const { makeCertificate } = await import("./make_certificate.ts");
   const { certificate, key } = makeCertificate({
-    commonName: "hypercore",
-    notBefore: new Date(nowMs - BACKDATE_MS),
-    notAfter: new Date(nowMs + VALIDITY_MS),
+    dnsName: SERVER_NAME,
+    notBefore: new Date(NOT_BEFORE_MS),
+    notAfter: new Date(Math.max(nowMs, EARLIEST_NOW_MS) + VALIDITY_MS),
   });
   const text = pem("CERTIFICATE", certificate) + pem("PRIVATE KEY", key);
   await Deno.mkdir(dataDir, { recursive: true });

@@ -3,8 +3,8 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import {
   CERTIFICATE_FILE,
   loadPeerCertificate,
-  RENEW_AT_START_MS,
-  RENEW_WHILE_RUNNING_MS,
+  RENEW_WITHIN_MS,
+  SERVER_NAME,
   VALIDITY_MS,
 } from "./certificate.ts";
 import { fingerprintOf } from "./handshake/channel.ts";
@@ -21,16 +21,17 @@ Deno.test("a node's certificate is made once and kept, for nobody else to read",
   assert.deepEqual([...Deno.readDirSync(`${dir.path}/data`)].map(({ name }) => name), [CERTIFICATE_FILE]);
 });
 
-Deno.test("a node's certificate is X.509 v3, self-signed, on P-256, valid for a year, and no CA", async () => {
+Deno.test("a node's certificate is X.509 v3, self-signed, on P-256, valid for decades, and no CA", async () => {
   await using dir = await temporaryDir();
   const made = await loadPeerCertificate(dir.path, { nowMs: NOW_MS });
   const certificate = new X509Certificate(made.certPem);
   assert.equal(certificate.ca, false);
-  assert.equal(certificate.subject, "CN=hypercore");
+  assert.equal(certificate.subject, `CN=${SERVER_NAME}`);
+  assert.equal(certificate.subjectAltName, `DNS:${SERVER_NAME}`);
   assert(certificate.verify(certificate.publicKey));
   assert(certificate.checkPrivateKey(createPrivateKey(made.keyPem)));
   assert.equal(made.notAfterMs, NOW_MS + VALIDITY_MS);
-  assert(Date.parse(certificate.validFrom) < NOW_MS);
+  assert.equal(Date.parse(certificate.validFrom), Date.UTC(2000, 0, 1));
   assert.equal(made.fingerprint, fingerprintOf(made.der));
   assert.match(made.fingerprint, /^[A-Za-z0-9_-]{43}$/);
   assert.equal(
@@ -49,17 +50,23 @@ Deno.test("agents that start at the same moment end up with the same certificate
   assert.deepEqual([...Deno.readDirSync(dir.path)].map(({ name }) => name), [CERTIFICATE_FILE]);
 });
 
-Deno.test("a certificate is replaced before it expires, earlier at a start than while running", async () => {
+Deno.test("a certificate is replaced at a start long before it expires", async () => {
   await using dir = await temporaryDir();
   const first = await loadPeerCertificate(dir.path, { nowMs: NOW_MS });
-  const lateMs = first.notAfterMs - RENEW_AT_START_MS + HOUR_MS;
-  const running = { nowMs: lateMs, renewWithinMs: RENEW_WHILE_RUNNING_MS };
-  assert.equal((await loadPeerCertificate(dir.path, running)).fingerprint, first.fingerprint);
-  const second = await loadPeerCertificate(dir.path, { nowMs: lateMs });
+  const lastMs = first.notAfterMs - RENEW_WITHIN_MS;
+  assert.equal((await loadPeerCertificate(dir.path, { nowMs: lastMs })).fingerprint, first.fingerprint);
+  const second = await loadPeerCertificate(dir.path, { nowMs: lastMs + HOUR_MS });
   assert.notEqual(second.fingerprint, first.fingerprint);
-  assert.equal(second.notAfterMs, lateMs + VALIDITY_MS);
-  assert.equal((await loadPeerCertificate(dir.path, { nowMs: lateMs })).fingerprint, second.fingerprint);
+  assert.equal(second.notAfterMs, lastMs + HOUR_MS + VALIDITY_MS);
+  assert.equal((await loadPeerCertificate(dir.path, { nowMs: lastMs })).fingerprint, second.fingerprint);
   assert.equal((await Deno.stat(`${dir.path}/${CERTIFICATE_FILE}`)).mode! & 0o777, 0o600);
+});
+
+Deno.test("a machine whose clock has lost the time makes a certificate that others take, and keeps it", async () => {
+  await using dir = await temporaryDir();
+  const made = await loadPeerCertificate(dir.path, { nowMs: 0 });
+  assert(made.notAfterMs > Date.UTC(2045, 0, 1));
+  assert.equal((await loadPeerCertificate(dir.path, { nowMs: NOW_MS })).fingerprint, made.fingerprint);
 });
 
 Deno.test("a certificate that others may read, that is broken or too long is refused by name", async () => {

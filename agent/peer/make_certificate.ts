@@ -8,8 +8,10 @@ import {
   Certificate,
   Extension,
   Extensions,
+  GeneralName,
   Name,
   RelativeDistinguishedName,
+  SubjectAlternativeName,
   SubjectPublicKeyInfo,
   TBSCertificate,
   Validity,
@@ -18,15 +20,16 @@ import {
 
 const OID = {
   commonName: "2.5.4.3",
+  subjectAlternativeName: "2.5.29.17",
   basicConstraints: "2.5.29.19",
   ecdsaWithSha256: "1.2.840.10045.4.3.2",
 } as const;
 /** Bytes of a serial number; nobody keeps a list of them. */
 const SERIAL_BYTES = 16;
 
-/** A self-signed certificate (X.509 v3, ECDSA P-256, no CA) and its key (PKCS#8), DER both. */
+/** A self-signed certificate (X.509 v3, ECDSA P-256, no CA) for a name, and its key (PKCS#8), DER both. */
 export function makeCertificate(
-  options: { commonName: string; notBefore: Date; notAfter: Date },
+  options: { dnsName: string; notBefore: Date; notAfter: Date },
 ): { certificate: Uint8Array; key: Uint8Array } {
   const pair = generateKeyPairSync("ec", {
     namedCurve: "P-256",
@@ -34,7 +37,7 @@ export function makeCertificate(
     privateKeyEncoding: { type: "pkcs8", format: "der" },
   });
   const algorithm = new AlgorithmIdentifier({ algorithm: OID.ecdsaWithSha256 });
-  const name = nameOf(options.commonName);
+  const name = nameOf(options.dnsName);
   const tbsCertificate = new TBSCertificate({
     version: Version.v3,
     serialNumber: serialNumber(),
@@ -44,11 +47,11 @@ export function makeCertificate(
     validity: new Validity({ notBefore: options.notBefore, notAfter: options.notAfter }),
     subjectPublicKeyInfo: AsnConvert.parse(buffer(pair.publicKey), SubjectPublicKeyInfo),
     extensions: new Extensions([
-      new Extension({
-        extnID: OID.basicConstraints,
-        critical: true,
-        extnValue: new OctetString(AsnConvert.serialize(new BasicConstraints({ cA: false }))),
-      }),
+      extension(OID.basicConstraints, new BasicConstraints({ cA: false }), { critical: true }),
+      extension(
+        OID.subjectAlternativeName,
+        new SubjectAlternativeName([new GeneralName({ dNSName: options.dnsName })]),
+      ),
     ]),
   });
   const key = createPrivateKey({ key: pair.privateKey, format: "der", type: "pkcs8" });
@@ -57,6 +60,10 @@ export function makeCertificate(
     new Certificate({ tbsCertificate, signatureAlgorithm: algorithm, signatureValue: buffer(signature) }),
   );
   return { certificate: new Uint8Array(certificate), key: new Uint8Array(pair.privateKey) };
+}
+
+function extension(extnID: string, value: unknown, { critical = false } = {}): Extension {
+  return new Extension({ extnID, critical, extnValue: new OctetString(AsnConvert.serialize(value)) });
 }
 
 function nameOf(commonName: string): Name {

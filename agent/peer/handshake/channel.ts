@@ -31,7 +31,7 @@ export function peerCertificate(socket: TLSSocket): Uint8Array | undefined {
  * In Deno `getFinished` and `getPeerFinished` are exported keying material (RFC 5705), labelled
  * `EXPORTER_DENO_TLS_FINISHED_CLIENT` and `…_SERVER`; a test compares them with OpenSSL's.
  */
-export function channelBinding(
+export function exportedBinding(
   socket: TLSSocket,
   { role, serverCertificate }: { role: "client" | "server"; serverCertificate: Uint8Array },
 ): ChannelBinding {
@@ -45,4 +45,15 @@ export function channelBinding(
     serverExporter: role === "client" ? other : own,
     serverFingerprint: certificateDigest(serverCertificate),
   };
+}
+
+/**
+ * What ties a proof to a connection of Deno's native TLS, which exports nothing: the protocol and the server's certificate.
+ * It holds because the client takes no other certificate and TLS has made the server prove that it has the key. For
+ * protocols that say so; both ends must choose the same.
+ */
+export function certificateBinding(protocol: string, serverCertificate: Uint8Array): ChannelBinding {
+  const none = new Uint8Array();
+  const serverFingerprint = certificateDigest(serverCertificate);
+  return { protocol, clientExporter: none, serverExporter: none, serverFingerprint };
 }

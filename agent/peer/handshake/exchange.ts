@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { TLSSocket } from "node:tls";
-import { channelBinding, fingerprintOf, peerCertificate } from "./channel.ts";
+import { exportedBinding, fingerprintOf, peerCertificate } from "./channel.ts";
 import { ClientProof, ServerProof, type Step } from "./membership_proof.ts";
 import { bodyLength, HEADER_BYTES, NONCE_BYTES } from "./messages.ts";
 import { HandshakeError } from "./refusal.ts";
@@ -27,35 +27,38 @@ export interface HandshakeBounds {
 /**
  * The client's part on an open TLS connection, before any byte of the protocol that ALPN chose: compares the server's
  * certificate with the fingerprint that gossip told, and only then proves membership and has the server prove it.
- * Throws a {@linkcode HandshakeError}, or the reason of `signal`; the socket is destroyed then.
+ * Resolves the derived key that both hold, undefined in a cluster without one. Throws a {@linkcode HandshakeError}, or the
+ * reason of `signal`; the socket is destroyed then.
  */
 export async function proveAsClient(
   socket: TLSSocket,
   options: HandshakeIdentity & HandshakeBounds & { peer: { nodeId: string; fingerprint: string } },
-): Promise<void> {
+): Promise<{ key: Uint8Array | undefined }> {
   const { nodeId, keys, peer } = options;
   const certificate = peerCertificate(socket);
   if (certificate === undefined || fingerprintOf(certificate) !== peer.fingerprint) {
     socket.destroy();
     throw new HandshakeError("certificate", "us");
   }
-  const binding = channelBinding(socket, { role: "client", serverCertificate: certificate });
+  const binding = exportedBinding(socket, { role: "client", serverCertificate: certificate });
   const proof = new ClientProof({ nodeId, keys, nonce: nonce(), binding }, { expectedId: peer.nodeId });
-  await exchange(socket, { ...options, proof, first: proof.start() });
+  const { key } = await exchange(socket, { ...options, proof, first: proof.start() });
+  return { key };
 }
 
 /**
- * The server's part. Returns the id that the caller claims, who holds the cluster's key where there is one. Throws a
+ * The server's part. Resolves the id that the caller claims and the derived key it proved that it holds. Throws a
  * {@linkcode HandshakeError} after telling the caller the reason, or the reason of `signal`; the socket closes then.
  */
 export async function proveAsServer(
   socket: TLSSocket,
   options: HandshakeIdentity & HandshakeBounds & { certificate: Uint8Array },
-): Promise<{ nodeId: string }> {
+): Promise<{ nodeId: string; key: Uint8Array | undefined }> {
   const { nodeId, keys, certificate } = options;
-  const binding = channelBinding(socket, { role: "server", serverCertificate: certificate });
+  const binding = exportedBinding(socket, { role: "server", serverCertificate: certificate });
   const proof = new ServerProof({ nodeId, keys, nonce: nonce(), binding });
-  return { nodeId: await exchange(socket, { ...options, proof, first: { kind: "read" } }) };
+  const { peerId, key } = await exchange(socket, { ...options, proof, first: { kind: "read" } });
+  return { nodeId: peerId, key };
 }
 
 function nonce(): Uint8Array {
@@ -66,9 +69,9 @@ function nonce(): Uint8Array {
 async function exchange(
   socket: TLSSocket,
   options: HandshakeBounds & { proof: { receive(bytes: Uint8Array): Step }; first: Step },
-): Promise<string> {
+): Promise<Step & { kind: "done" }> {
   const { proof, first, signal, timeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
-  const over = Promise.withResolvers<string>();
+  const over = Promise.withResolvers<Step & { kind: "done" }>();
   let header: Uint8Array | undefined;
   let isOver = false;
 
@@ -82,7 +85,7 @@ async function exchange(
     if (step.send !== undefined) socket.write(step.send);
     if (step.kind === "read") return;
     isOver = true;
-    over.resolve(step.peerId);
+    over.resolve(step);
   };
   const pump = () => {
     while (!isOver) {

@@ -12,7 +12,7 @@ import type { Refusal } from "./refusal.ts";
 export interface ChannelBinding {
   /** What ALPN chose. */
   protocol: string;
-  /** Keying material exported by TLS (RFC 5705) under the client's label. */
+  /** Keying material exported by TLS (RFC 5705) under the client's label; empty where the protocol goes without. */
   clientExporter: Uint8Array;
   /** The same under the server's label. */
   serverExporter: Uint8Array;
@@ -34,8 +34,8 @@ export interface ProofOptions {
 /** What to do next. `send` goes out first in each case. */
 export type Step =
   | { kind: "read"; send?: Uint8Array }
-  /** Both are members. `peerId` is what the other end says it is. */
-  | { kind: "done"; send?: Uint8Array; peerId: string }
+  /** Both are members. `peerId` is what the other end says it is, `key` by which both proved it. */
+  | { kind: "done"; send?: Uint8Array; peerId: string; key: Uint8Array | undefined }
   /** The connection is to be closed. */
   | { kind: "failed"; send?: Uint8Array; refusal: Refusal; by: "us" | "peer" };
 
@@ -70,7 +70,7 @@ export class ClientProof {
     const isTrue = key === undefined
       ? message.type === "accept" && message.mac.length === 0
       : message.type === "accept" && isSame(message.mac, prove(key, "server", this.#transcript));
-    return isTrue ? { kind: "done", peerId: this.#expectedId } : this.#fail("proof");
+    return isTrue ? { kind: "done", peerId: this.#expectedId, key } : this.#fail("proof");
   }
 
   #answer(message: Message & { type: "challenge" }, bytes: Uint8Array): Step {
@@ -127,14 +127,15 @@ export class ServerProof {
     this.#awaits = "nothing";
     if (keys.length === 0) {
       if (mac.length > 0) return this.#refuse("malformed");
-      return this.#accept(new Uint8Array());
+      return this.#accept(new Uint8Array(), undefined);
     }
     const key = keys.filter((each) => isSame(mac, prove(each, "client", this.#transcript)))[0];
-    return key === undefined ? this.#refuse("proof") : this.#accept(prove(key, "server", this.#transcript));
+    if (key === undefined) return this.#refuse("proof");
+    return this.#accept(prove(key, "server", this.#transcript), key);
   }
 
-  #accept(mac: Uint8Array): Step {
-    return { kind: "done", send: encodeMessage({ type: "accept", mac }), peerId: this.#peerId };
+  #accept(mac: Uint8Array, key: Uint8Array | undefined): Step {
+    return { kind: "done", send: encodeMessage({ type: "accept", mac }), peerId: this.#peerId, key };
   }
 
   #refuse(refusal: Refusal): Step {

@@ -25,8 +25,8 @@ type Side = Partial<Omit<ProofOptions, "binding">> & {
 
 Deno.test("two members of a cluster recognise each other", () => {
   const { client, server } = run({}, {});
-  assert.deepEqual(client, { kind: "done", peerId: "b" });
-  assert.deepEqual(server, { kind: "done", peerId: "a" });
+  assert.deepEqual(client, { kind: "done", peerId: "b", key: K1 });
+  assert.deepEqual(server, { kind: "done", peerId: "a", key: K1 });
 });
 
 Deno.test("two nodes without a key let each other in, and the messages say so", () => {
@@ -66,7 +66,9 @@ Deno.test("a caller with another key is refused", () => {
 
 Deno.test("while keys rotate, any key of the server's ring will do, and the server answers by the same", () => {
   for (const keys of [[K1, K2], [K2, K1], [K3, K2, K1]]) {
-    assert.equal(run({ keys: [K1, K3] }, { keys }).client.kind, "done");
+    const { client, server } = run({ keys: [keys[0], K3] }, { keys: keys.toReversed() });
+    assert.deepEqual(client, { kind: "done", peerId: "b", key: keys[0] });
+    assert.deepEqual(server, { kind: "done", peerId: "a", key: keys[0] });
   }
   assert.deepEqual(refusals(run({ keys: [K3, K1] }, { keys: [K1] })).server, ["proof", "us"]);
 });
@@ -78,6 +80,7 @@ Deno.test("no proof holds on a connection that differs in anything from the call
     { clientExporter: other },
     { serverExporter: other },
     { serverFingerprint: other },
+    { clientExporter: new Uint8Array(), serverExporter: new Uint8Array() },
     { clientExporter: BINDING.serverExporter, serverExporter: BINDING.clientExporter },
     // The parts' lengths count, not only their bytes in a row.
     { protocol: "h2\x07", clientExporter: BINDING.clientExporter.subarray(1) },
