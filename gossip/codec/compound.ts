@@ -27,19 +27,24 @@ export function encodeCompound(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /**
- * Calls `visit` with each complete part; the parts share memory with the input. Returns how many were cut off.
- * `message` begins with the type byte.
+ * Calls `visit` with where each complete part stands in `bytes`. Returns how many were cut off. The compound goes from
+ * `start`, its type byte, to `end`.
  */
-export function decodeCompound(message: Uint8Array, visit: (part: Uint8Array) => void): number {
-  if (message.length < COMPOUND_HEAD) throw new DecodeError("compound", "the input ends inside its head");
-  const count = message[1];
-  let at = COMPOUND_HEAD + COMPOUND_PART_OVERHEAD * count;
-  if (at > message.length) throw new DecodeError("compound", "the input ends inside the lengths");
+export function decodeCompound(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  visit: (bytes: Uint8Array, start: number, end: number) => void,
+): number {
+  if (end - start < COMPOUND_HEAD) throw new DecodeError("compound", "the input ends inside its head");
+  const count = bytes[start + 1];
+  let at = start + COMPOUND_HEAD + COMPOUND_PART_OVERHEAD * count;
+  if (at > end) throw new DecodeError("compound", "the input ends inside the lengths");
   for (let i = 0; i < count; i++) {
-    const head = COMPOUND_HEAD + COMPOUND_PART_OVERHEAD * i;
-    const length = (message[head] << 8) | message[head + 1];
-    if (at + length > message.length) return count - i;
-    if (length > 0) visit(message.subarray(at, at + length));
+    const head = start + COMPOUND_HEAD + COMPOUND_PART_OVERHEAD * i;
+    const length = (bytes[head] << 8) | bytes[head + 1];
+    if (at + length > end) return count - i;
+    if (length > 0) visit(bytes, at, at + length);
     at += length;
   }
   return 0;

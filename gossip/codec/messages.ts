@@ -7,6 +7,7 @@ import {
   type Ack,
   type Alive,
   type Dead,
+  type Draft,
   type IndirectPing,
   MessageType,
   type Nack,
@@ -183,20 +184,43 @@ export function decodeAccusation(reader: MsgpackReader): Suspect {
   return message;
 }
 
-/** Decodes a node's word about itself; the reader stands after the type byte. Byte fields share the input's memory. */
-export function decodeAlive(reader: MsgpackReader): Alive {
-  const message: Alive = { incarnation: 0, node: "", addr: NO_BYTES, port: 0, meta: NO_BYTES, vsn: NO_BYTES };
+/** What most nodes have in common. */
+export interface CommonFields {
+  meta: Uint8Array;
+  vsn: Uint8Array;
+}
+
+const NOTHING_COMMON: CommonFields = { meta: NO_BYTES, vsn: NO_BYTES };
+
+/**
+ * Decodes a node's word about itself; the reader stands after the type byte. Byte fields share the input's memory, or
+ * are those of `common` where they are equal.
+ */
+export function decodeAlive(reader: MsgpackReader, common = NOTHING_COMMON): Alive {
+  const message: Draft<Alive> = {
+    incarnation: 0,
+    node: "",
+    addr: NO_BYTES,
+    port: 0,
+    meta: NO_BYTES,
+    vsn: NO_BYTES,
+  };
   for (let entries = reader.map(); entries > 0; entries--) {
     const field = reader.string();
     if (field === "Node") message.node = reader.string();
-    else if (!readAliveField(reader, message, field)) reader.skip();
+    else if (!readAliveField(reader, message, { field, common })) reader.skip();
   }
   if (message.node === "") throw new DecodeError("alive", "the node has no name");
   return message;
 }
 
 /** Reads a field that alive messages and push/pull nodes share; false where `field` is none of them. */
-export function readAliveField(reader: MsgpackReader, message: Alive, field: string): boolean {
+export function readAliveField(
+  reader: MsgpackReader,
+  message: Draft<Alive>,
+  of: { field: string; common?: CommonFields },
+): boolean {
+  const { field, common = NOTHING_COMMON } = of;
   switch (field) {
     case "Incarnation":
       message.incarnation = reader.uint(U32);
@@ -208,10 +232,10 @@ export function readAliveField(reader: MsgpackReader, message: Alive, field: str
       message.port = reader.uint(U16);
       return true;
     case "Meta":
-      message.meta = reader.view(LIMITS.metaBytes) ?? NO_BYTES;
+      message.meta = reader.viewOr(common.meta, LIMITS.metaBytes) ?? NO_BYTES;
       return true;
     case "Vsn":
-      message.vsn = reader.view(6) ?? NO_BYTES;
+      message.vsn = reader.viewOr(common.vsn, 6) ?? NO_BYTES;
       return true;
     default:
       return false;

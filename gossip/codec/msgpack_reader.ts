@@ -1,18 +1,26 @@
 import { DecodeError } from "./error.ts";
 import { LIMITS } from "./limits.ts";
-import { fromUtf8, NO_BYTES } from "./text.ts";
+import { fromUtf8, NO_BYTES, sameBytes } from "./text.ts";
 
 /** Remembered short strings; a power of two. */
 const STRING_SLOTS = 4_096;
 /** Longest string that is remembered. */
 const REMEMBERED_BYTES = 64;
 
+/** Short strings seen lately. Several readers may have one in common. */
+export type RememberedStrings = (string | undefined)[];
+
+/** Room for short strings; bounded. */
+export function rememberStrings(): RememberedStrings {
+  return new Array(STRING_SLOTS).fill(undefined);
+}
+
 /**
  * Reads msgpack as any go-msgpack writes it: both dialects (raw, str and bin; signed, unsigned and float
  * integers; nil as the zero value). Field-directed: the caller asks for what it expects, and skips the rest.
  *
- * One reader belongs to one core and is aimed at buffer after buffer; it remembers short strings, so that a name
- * seen in a thousand packets is one string.
+ * One reader belongs to one core and is aimed at buffer after buffer; given a place for it, it remembers short strings,
+ * so that a name seen in a thousand packets is one string.
  */
 export class MsgpackReader {
   /** Bytes being read. */
@@ -22,21 +30,21 @@ export class MsgpackReader {
   /** One past the last byte. */
   end = 0;
   #view = new DataView(NO_BYTES.buffer);
-  readonly #strings: (string | undefined)[] | undefined;
+  readonly #strings: RememberedStrings | undefined;
 
-  /** `remember`: whether to keep short strings for reuse; worth it for a reader that lives on. */
-  constructor(options: { remember?: boolean } = {}) {
-    this.#strings = options.remember ? new Array(STRING_SLOTS).fill(undefined) : undefined;
+  /** `strings`: where to keep short strings for reuse; worth it for a reader that lives on. */
+  constructor(options: { strings?: RememberedStrings } = {}) {
+    this.#strings = options.strings;
   }
 
-  /** Aims the reader at `bytes`, from `at` on. */
-  reset(bytes: Uint8Array, at = 0): this {
+  /** Aims the reader at `bytes`, from `at` on and up to `end`. */
+  reset(bytes: Uint8Array, at = 0, end = bytes.length): this {
     if (bytes !== this.bytes) {
       this.bytes = bytes;
       this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     }
     this.at = at;
-    this.end = bytes.length;
+    this.end = end;
     return this;
   }
 
@@ -96,9 +104,28 @@ export class MsgpackReader {
     return this.bytes.subarray(start, start + length);
   }
 
+  /** The same, as `known` itself where it is equal: for what most messages have in common. */
+  viewOr(known: Uint8Array, limit: number): Uint8Array | undefined {
+    const start = this.at;
+    const tag = this.#peek();
+    if (tag >= 0xa0 && tag <= 0xbf && known.length === (tag & 0x1f) && known.length < this.end - start) {
+      if (sameBytes(known, this.bytes, start + 1, start + 1 + known.length)) {
+        this.at = start + 1 + known.length;
+        return known;
+      }
+    }
+    return this.view(limit);
+  }
+
   /** A byte string of its own memory; undefined is nil. */
   copy(limit: number): Uint8Array | undefined {
-    return this.view(limit)?.slice();
+    const tag = this.#peek();
+    if (tag === 0xc0 || (tag >= 0x90 && tag <= 0x9f) || tag === 0xdc || tag === 0xdd) return this.view(limit);
+    const length = this.#rawLength();
+    if (length > limit) throw new DecodeError("bytes", `${length} bytes exceed the limit of ${limit}`);
+    const start = this.at;
+    this.at += length;
+    return this.bytes.slice(start, start + length);
   }
 
   bool(): boolean {

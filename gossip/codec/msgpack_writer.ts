@@ -1,13 +1,36 @@
 import { NO_BYTES, utf8 } from "./text.ts";
 
 const INITIAL_BYTES = 192;
+/** Short messages share blocks of this size: memory of its own for each would cost more than writing it. */
+const BLOCK_BYTES = 8_192;
+
+let block = new Uint8Array(BLOCK_BYTES);
+let blockUsed = 0;
+
+/** Room for a short message, zeroed or not, apart from all others. */
+function room(): Uint8Array {
+  if (blockUsed + INITIAL_BYTES > BLOCK_BYTES) {
+    block = new Uint8Array(BLOCK_BYTES);
+    blockUsed = 0;
+  }
+  const out = block.subarray(blockUsed, blockUsed + INITIAL_BYTES);
+  blockUsed += INITIAL_BYTES;
+  return out;
+}
+
+/** What was asked for last needs no more than `length` bytes of its room. */
+function giveBack(of: Uint8Array, length: number): void {
+  if (of.buffer === block.buffer && of.byteOffset + INITIAL_BYTES === blockUsed) {
+    blockUsed = of.byteOffset + length;
+  }
+}
 
 /**
  * Writes msgpack in the dialect of go-msgpack's old specification: strings and byte strings alike as raw
  * (never str8, never bin), integers in their smallest unsigned form, floats as float64.
  */
 export class MsgpackWriter {
-  #bytes: Uint8Array = new Uint8Array(INITIAL_BYTES);
+  #bytes: Uint8Array = room();
   /** Made when first needed: few messages hold floats or large integers. */
   #lazyView: DataView | undefined;
   #length = 0;
@@ -17,9 +40,11 @@ export class MsgpackWriter {
     return this.#length;
   }
 
-  /** What was written. The writer gives its memory away, so it can be used no more. */
+  /** What was written, which may share a block of memory with other messages. The writer can be used no more. */
   finish(): Uint8Array {
-    const out = this.#bytes.subarray(0, this.#length);
+    const bytes = this.#bytes;
+    const out = bytes.subarray(0, this.#length);
+    if (bytes.length === INITIAL_BYTES) giveBack(bytes, this.#length);
     this.#bytes = NO_BYTES;
     this.#lazyView = undefined;
     this.#length = 0;
@@ -27,7 +52,7 @@ export class MsgpackWriter {
   }
 
   get #view(): DataView {
-    return this.#lazyView ??= new DataView(this.#bytes.buffer);
+    return this.#lazyView ??= new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
   }
 
   /** One byte as it is. */

@@ -1,11 +1,12 @@
 import { decodeCompound, encodeCompound, MAX_COMPOUND_PARTS } from "./compound.ts";
+import type { Claims } from "./claims.ts";
 import { Compressor } from "./compress.ts";
 import { crc32 } from "./crc32.ts";
 import { DecodeError } from "./error.ts";
 import { ENCRYPTION_OVERHEAD, type Keyring } from "./keyring.ts";
 import { encodeLabelHeader, labelHeaderLength } from "./label.ts";
 import { LIMITS } from "./limits.ts";
-import { concatBytes, equalBytes } from "./text.ts";
+import { concatBytes, sameBytes } from "./text.ts";
 import { MessageType } from "./types.ts";
 import type { Random } from "../random.ts";
 
@@ -22,21 +23,31 @@ export interface WrapOptions {
   verifyIncoming?: boolean;
   /** Whether output is sealed. */
   verifyOutgoing?: boolean;
+  /** What the cores of one process have in common; absent means that each core keeps its own. */
+  claims?: Claims;
 }
 
 const CRC_HEAD = 5;
+
+/** Takes one message: the bytes of `packet` from `start`, its type byte, to `end`. */
+export type MessageVisitor = (packet: Uint8Array, start: number, end: number) => void;
 
 /** Wraps messages into packets and takes packets apart, in memberlist's order (section 1.2 of the protocol notes). */
 export class PacketCodec {
   readonly #options: WrapOptions;
   readonly #labelHeader: Uint8Array;
   readonly #aad: Uint8Array | undefined;
-  readonly #compressor = new Compressor();
+  #lazyCompressor: Compressor | undefined;
 
   constructor(options: WrapOptions) {
     this.#options = options;
     this.#labelHeader = encodeLabelHeader(options.label ?? "");
     this.#aad = this.#labelHeader.length > 0 ? this.#labelHeader.subarray(2) : undefined;
+  }
+
+  /** Its tables are large, and few cores that share a process need them. */
+  get #compressor(): Compressor {
+    return this.#lazyCompressor ??= new Compressor();
   }
 
   /** Bytes that wrapping adds to a packet besides compound heads. */
@@ -60,10 +71,10 @@ export class PacketCodec {
   }
 
   /**
-   * Calls `visit` with each message inside a packet; the messages may share memory with it. Throws
+   * Calls `visit` with each message inside a packet, where it stands in that or in what was unwrapped from it. Throws
    * {@linkcode DecodeError}; messages before the damage have been visited then.
    */
-  open(packet: Uint8Array, visit: (message: Uint8Array) => void): void {
+  open(packet: Uint8Array, visit: MessageVisitor): void {
     if (packet.length === 0) throw new DecodeError("packet", "it is empty");
     let message = this.#takeLabel(packet);
     const { keyring, verifyIncoming } = this.#options;
@@ -72,33 +83,49 @@ export class PacketCodec {
       if (opened !== undefined) message = opened.plaintext;
       else if (verifyIncoming !== false) throw new DecodeError("packet", "no key of the ring opens it");
     }
+    let start = 0;
     if (message.length >= CRC_HEAD && message[0] === MessageType.hasCrc) {
       const stated = ((message[1] << 24) | (message[2] << 16) | (message[3] << 8) | message[4]) >>> 0;
       if (crc32(message, CRC_HEAD) !== stated) throw new DecodeError("packet", "the checksum is wrong");
-      message = message.subarray(CRC_HEAD);
+      start = CRC_HEAD;
     }
-    this.#dispatch(message, visit, LIMITS.nesting);
+    this.#dispatch(message, start, message.length, { visit, depth: LIMITS.nesting });
   }
 
   #takeLabel(packet: Uint8Array): Uint8Array {
     const header = labelHeaderLength(packet);
     if (header === undefined) throw new DecodeError("packet", "it ends inside its label");
-    if (!equalBytes(packet.subarray(0, header), this.#labelHeader)) {
+    if (!sameBytes(this.#labelHeader, packet, 0, header)) {
       throw new DecodeError("packet", "its label is another cluster's");
     }
     return header === 0 ? packet : packet.subarray(header);
   }
 
-  #dispatch(message: Uint8Array, visit: (message: Uint8Array) => void, depth: number): void {
-    if (message.length === 0) throw new DecodeError("packet", "it holds no message");
-    const type = message[0];
-    if (type !== MessageType.compound && type !== MessageType.compress) return visit(message);
+  #dispatch(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    inside: { visit: MessageVisitor; depth: number },
+  ): void {
+    if (start >= end) throw new DecodeError("packet", "it holds no message");
+    const { visit, depth } = inside;
+    const type = bytes[start];
+    if (type !== MessageType.compound && type !== MessageType.compress) return visit(bytes, start, end);
     if (depth === 0) throw new DecodeError("packet", "its wrappers are nested too deep");
+    const deeper = { visit, depth: depth - 1 };
     if (type === MessageType.compress) {
-      const inner = this.#compressor.decompress(message, LIMITS.decompressedPacketBytes);
-      return this.#dispatch(inner, visit, depth - 1);
+      const inner = this.#compressor.decompress(
+        bytes.subarray(start, end),
+        LIMITS.decompressedPacketBytes,
+      );
+      return this.#dispatch(inner, 0, inner.length, deeper);
     }
-    decodeCompound(message, (part) => this.#dispatch(part, visit, depth - 1));
+    decodeCompound(bytes, start, end, (part, from, to) => {
+      const inner = part[from];
+      if (inner === MessageType.compound || inner === MessageType.compress) {
+        this.#dispatch(part, from, to, deeper);
+      } else visit(part, from, to);
+    });
   }
 }
 

@@ -1,10 +1,11 @@
+import type { Claims } from "./claims.ts";
 import { DecodeError } from "./error.ts";
 import { LIMITS } from "./limits.ts";
 import { orNil, readAliveField } from "./messages.ts";
 import type { MsgpackReader } from "./msgpack_reader.ts";
 import { MsgpackWriter } from "./msgpack_writer.ts";
 import { NO_BYTES } from "./text.ts";
-import { MessageType, NodeState, type PushPullNode } from "./types.ts";
+import { type Draft, MessageType, NodeState, type PushPullNode } from "./types.ts";
 
 /** A node's whole view: every node it knows and the opaque state of the layer above. */
 export interface PushPull {
@@ -27,11 +28,23 @@ export function encodePushPull(message: PushPull): Uint8Array {
   const out = new MsgpackWriter().byte(MessageType.pushPull).map(3).string("Join").bool(message.join)
     .string("Nodes").int(message.nodes.length).string("UserStateLen").int(message.userState.length);
   for (const node of message.nodes) {
-    out.map(7).string("Addr").bytes(node.addr).string("Incarnation").int(node.incarnation)
-      .string("Meta").bytes(orNil(node.meta)).string("Name").string(node.node).string("Port").int(node.port)
-      .string("State").int(node.state).string("Vsn").bytes(node.vsn);
+    if (node.stateEntry !== undefined) out.verbatim(node.stateEntry);
+    else writeState(out, node);
   }
   return out.verbatim(message.userState).finish();
+}
+
+/** Encodes one node of a push/pull. */
+export function encodeState(node: PushPullNode): Uint8Array {
+  const out = new MsgpackWriter();
+  writeState(out, node);
+  return out.finish();
+}
+
+function writeState(out: MsgpackWriter, node: PushPullNode): void {
+  out.map(7).string("Addr").bytes(node.addr).string("Incarnation").int(node.incarnation)
+    .string("Meta").bytes(orNil(node.meta)).string("Name").string(node.node).string("Port").int(node.port)
+    .string("State").int(node.state).string("Vsn").bytes(node.vsn);
 }
 
 /** Decodes the head of a push/pull; the reader stands after the type byte. */
@@ -57,15 +70,15 @@ export function decodePushPullHeader(reader: MsgpackReader): PushPullHeader {
 
 /**
  * Decodes a push/pull; the reader stands after the type byte. A node whose name is not text is left out: no agent
- * can be named so, and one such entry must not cost the others.
+ * can be named so, and one such entry must not cost the others. Given `claims`, the living nodes come as such.
  */
-export function decodePushPull(reader: MsgpackReader): PushPull {
+export function decodePushPull(reader: MsgpackReader, claims?: Claims): PushPull {
   const header = decodePushPullHeader(reader);
   // A node's map takes at least one byte.
   if (header.nodes > reader.end - reader.at) throw new DecodeError("push/pull", "the input ends inside it");
   const nodes: PushPullNode[] = [];
   for (let i = 0; i < header.nodes; i++) {
-    const node = decodeNode(reader);
+    const node = claims ? decodeClaim(reader, claims) : decodeNode(reader);
     if (node !== undefined) nodes.push(node);
   }
   if (header.userStateBytes > reader.end - reader.at) {
@@ -76,8 +89,20 @@ export function decodePushPull(reader: MsgpackReader): PushPull {
   return { join: header.join, nodes, userState };
 }
 
+function decodeClaim(reader: MsgpackReader, claims: Claims): PushPullNode | undefined {
+  const start = reader.at;
+  reader.skip();
+  const known = claims.fromState(reader.bytes, start, reader.at);
+  if (known !== undefined) return known;
+  const end = reader.at;
+  reader.at = start;
+  const node = decodeNode(reader);
+  reader.at = end;
+  return node?.state === NodeState.alive ? claims.of(node) : node;
+}
+
 function decodeNode(reader: MsgpackReader): PushPullNode | undefined {
-  const node: PushPullNode = {
+  const node: Draft<PushPullNode> = {
     incarnation: 0,
     node: "",
     addr: NO_BYTES,
@@ -99,7 +124,7 @@ function decodeNode(reader: MsgpackReader): PushPullNode | undefined {
       }
     } else if (field === "State") {
       node.state = reader.uint(NodeState.left) as NodeState;
-    } else if (!readAliveField(reader, node, field)) {
+    } else if (!readAliveField(reader, node, { field })) {
       reader.skip();
     }
   }

@@ -40,12 +40,18 @@ export function encodeUserStream(message: Uint8Array): Uint8Array {
 export class StreamCodec {
   readonly #options: WrapOptions;
   readonly #labelHeader: Uint8Array;
-  readonly #compressor = new Compressor();
-  readonly #reader = new MsgpackReader({ remember: true });
+  readonly #reader: MsgpackReader;
+  #lazyCompressor: Compressor | undefined;
 
   constructor(options: WrapOptions) {
     this.#options = options;
+    this.#reader = new MsgpackReader({ strings: options.claims?.strings });
     this.#labelHeader = encodeLabelHeader(options.label ?? "");
+  }
+
+  /** Its tables are large, and few cores that share a process need them. */
+  get #compressor(): Compressor {
+    return this.#lazyCompressor ??= new Compressor();
   }
 
   /**
@@ -132,7 +138,7 @@ export class StreamCodec {
     const reader = this.#reader.reset(message, 1);
     switch (message[0]) {
       case MessageType.pushPull:
-        return { kind: "pushPull", message: decodePushPull(reader) };
+        return { kind: "pushPull", message: decodePushPull(reader, this.#options.claims) };
       case MessageType.ping:
         return { kind: "ping", message: decodePing(reader) };
       case MessageType.ack:

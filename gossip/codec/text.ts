@@ -28,6 +28,21 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
+/** Whether `bytes` from `start` to `end` are those of `whole`. */
+export function sameBytes(whole: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  const length = end - start;
+  if (whole.length !== length) return false;
+  for (let i = 0; i < length; i++) if (whole[i] !== bytes[start + i]) return false;
+  return true;
+}
+
+/** A hash of `bytes` from `start` to `end`, as an unsigned integer: quick, and no defence against who picks the bytes. */
+export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
+  let hash = end - start;
+  for (let i = start; i < end; i++) hash = (Math.imul(hash, 31) + bytes[i]) | 0;
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
+
 /** The parts one after another. */
 export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0;

@@ -64,17 +64,22 @@ export type Dead = Suspect;
 
 /** A node's own word about itself. */
 export interface Alive {
-  incarnation: number;
-  node: string;
+  readonly incarnation: number;
+  readonly node: string;
   /** The address exactly as the node states it: 4 or 16 bytes. Nodes compare it bytewise. */
-  addr: Uint8Array;
-  port: number;
-  meta: Uint8Array;
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly meta: Uint8Array;
   /** PMin, PMax, PCur, DMin, DMax, DCur. */
-  vsn: Uint8Array;
+  readonly vsn: Uint8Array;
 }
 
 /** A node in a push/pull. */
 export interface PushPullNode extends Alive {
-  state: NodeState;
+  readonly state: NodeState;
+  /** The same, encoded, where it is at hand. */
+  readonly stateEntry?: Uint8Array;
 }
+
+/** A message while it is being read. */
+export type Draft<T> = { -readonly [K in keyof T]: T[K] };

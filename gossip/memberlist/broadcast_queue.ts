@@ -1,19 +1,151 @@
 /** Why a broadcast left the queue. */
 export type BroadcastEnd = "sent" | "replaced" | "dropped";
 
-/** One message waiting to be sent to enough nodes. */
-export interface Broadcast {
-  readonly message: Uint8Array;
-  /** A new broadcast of the same name takes this one's place. */
-  readonly name: string | undefined;
-  readonly onEnd: ((end: BroadcastEnd) => void) | undefined;
-  readonly id: number;
-  transmits: number;
+/** Entries without use that a stack may hold besides as many living ones before they are cleared away. */
+const SPARE_REMOVED = 16;
+
+/** What broadcasts are about: the latest takes the place of one that still waits. */
+export interface Subject {
+  queued: Broadcast | undefined;
 }
+
+/** One message waiting to be sent to enough nodes. */
+export class Broadcast {
+  transmits = 0;
+  /** Whether it left the queue. */
+  ended = false;
+
+  constructor(
+    readonly message: Uint8Array,
+    readonly subject: Subject | undefined,
+    readonly onEnd: ((end: BroadcastEnd) => void) | undefined,
+  ) {}
+}
+
+/** How a message is queued. */
+export interface QueueOptions {
+  subject?: Subject;
+  /** Told why the broadcast left the queue. */
+  onEnd?(end: BroadcastEnd): void;
+}
+
+/** How broadcasts are picked from a queue. */
+export interface PickOptions {
+  /** Bytes that each message takes besides its own. */
+  overhead: number;
+  /** Bytes there are. */
+  limit: number;
+  /** Only what was never sent. */
+  freshOnly?: boolean;
+}
+
+const NO_OPTIONS: QueueOptions = {};
 
 /** Sends of each broadcast in a cluster of `nodes`. */
 export function retransmitLimit(mult: number, nodes: number): number {
   return mult * Math.ceil(Math.log10(nodes + 1));
+}
+
+/** Broadcasts of one length, oldest first. Those that ended are cleared away when they surface, or with others. */
+class Stack {
+  #items: Broadcast[] = [];
+  /** Where the oldest stands. */
+  #head = 0;
+  #removed = 0;
+
+  constructor(readonly length: number) {}
+
+  get isEmpty(): boolean {
+    return this.#items.length - this.#head === this.#removed;
+  }
+
+  push(broadcast: Broadcast): void {
+    this.#items.push(broadcast);
+  }
+
+  /** Takes the newest of a stack that is not empty. */
+  pop(): Broadcast {
+    for (;;) {
+      const top = this.#items.pop()!;
+      if (!top.ended) return top;
+      this.#removed--;
+    }
+  }
+
+  /** Takes the oldest of a stack that is not empty. */
+  shift(): Broadcast {
+    for (;;) {
+      const first = this.#items[this.#head++];
+      if (this.#head > SPARE_REMOVED && this.#head * 2 > this.#items.length) {
+        this.#items = this.#items.slice(this.#head);
+        this.#head = 0;
+      }
+      if (!first.ended) return first;
+      this.#removed--;
+    }
+  }
+
+  /** One of the stack has ended. */
+  remove(): void {
+    if (++this.#removed <= (this.#items.length - this.#head) / 2 + SPARE_REMOVED) return;
+    this.#items = this.#items.slice(this.#head).filter((broadcast) => !broadcast.ended);
+    this.#head = this.#removed = 0;
+  }
+}
+
+/** Broadcasts of one number of transmissions. */
+class Tier {
+  /** By length, ascending; none is empty. */
+  readonly #stacks: Stack[] = [];
+  size = 0;
+
+  push(broadcast: Broadcast): void {
+    const { length } = broadcast.message;
+    const at = this.#at(length);
+    let stack = this.#stacks[at];
+    if (stack?.length !== length) this.#stacks.splice(at, 0, stack = new Stack(length));
+    stack.push(broadcast);
+    this.size++;
+  }
+
+  /** Takes the longest, and of those the newest, of at most `limit` bytes; undefined where none fits. */
+  pop(limit: number): Broadcast | undefined {
+    const at = this.#at(limit + 1) - 1;
+    return at < 0 ? undefined : this.#took(at, this.#stacks[at].pop());
+  }
+
+  /** Takes the shortest, and of those the oldest. */
+  shift(): Broadcast | undefined {
+    return this.#stacks.length === 0 ? undefined : this.#took(0, this.#stacks[0].shift());
+  }
+
+  /** One of that length has ended. */
+  remove(length: number): void {
+    const at = this.#at(length);
+    const stack = this.#stacks[at];
+    stack.remove();
+    this.size--;
+    if (stack.isEmpty) this.#stacks.splice(at, 1);
+  }
+
+  #took(at: number, broadcast: Broadcast): Broadcast {
+    this.size--;
+    if (this.#stacks[at].isEmpty) this.#stacks.splice(at, 1);
+    return broadcast;
+  }
+
+  /** Where the stack of `length` stands or would stand. */
+  #at(length: number): number {
+    const stacks = this.#stacks;
+    let low = 0;
+    let high = stacks.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (stacks[middle].length < length) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
 }
 
 /**
@@ -21,10 +153,8 @@ export function retransmitLimit(mult: number, nodes: number): number {
  * broadcast is done.
  */
 export class BroadcastQueue {
-  /** Per number of transmissions: ascending by length, then by age (newest last). */
-  readonly #tiers: Broadcast[][] = [];
-  readonly #byName = new Map<string, Broadcast>();
-  #nextId = 1;
+  readonly #tiers: Tier[] = [];
+  readonly #picked: Broadcast[] = [];
   #size = 0;
   readonly #limit: () => number;
 
@@ -39,60 +169,62 @@ export class BroadcastQueue {
 
   /** Broadcasts never sent yet. */
   get fresh(): number {
-    return this.#tiers[0]?.length ?? 0;
+    return this.#tiers[0]?.size ?? 0;
   }
 
-  queue(message: Uint8Array, options: { name?: string; onEnd?: (end: BroadcastEnd) => void } = {}): void {
-    const { name, onEnd } = options;
-    if (name !== undefined) {
-      const old = this.#byName.get(name);
-      if (old !== undefined) this.#remove(old, "replaced");
-    }
-    const broadcast: Broadcast = { message, name, onEnd, id: this.#nextId++, transmits: 0 };
-    if (name !== undefined) this.#byName.set(name, broadcast);
+  queue(message: Uint8Array, options: QueueOptions = NO_OPTIONS): void {
+    const { subject, onEnd } = options;
+    if (subject?.queued !== undefined) this.#replace(subject.queued);
+    const broadcast = new Broadcast(message, subject, onEnd);
+    if (subject !== undefined) subject.queued = broadcast;
     this.#insert(broadcast);
     this.#size++;
   }
 
-  /**
-   * Adds to `into` what fits in `limit` bytes with `overhead` bytes each; returns the bytes used. With `freshOnly` only
-   * what was never sent is taken.
-   */
-  pick(
-    options: { overhead: number; limit: number; freshOnly?: boolean },
-    into: Uint8Array[],
-  ): number {
+  /** Adds to `into` what fits; returns the bytes used. */
+  pick(options: PickOptions, into: Uint8Array[]): number {
     if (this.#size === 0) return 0;
     const { overhead, limit } = options;
     const done = this.#limit();
-    const picked: Broadcast[] = [];
+    const picked = this.#picked;
     let used = 0;
     const tiers = options.freshOnly ? Math.min(1, this.#tiers.length) : this.#tiers.length;
     for (let tier = 0; tier < tiers; tier++) {
       const entries = this.#tiers[tier];
-      while (entries.length > 0) {
-        const index = lastFitting(entries, limit - used - overhead);
-        if (index < 0) break;
-        const [broadcast] = entries.splice(index, 1);
+      while (entries.size > 0) {
+        const broadcast = entries.pop(limit - used - overhead);
+        if (broadcast === undefined) break;
         used += broadcast.message.length + overhead;
         picked.push(broadcast);
       }
     }
-    for (const broadcast of picked) {
+    let ended = 0;
+    for (let i = 0; i < picked.length; i++) {
+      const broadcast = picked[i];
       into.push(broadcast.message);
       broadcast.transmits++;
-      if (broadcast.transmits >= done) this.#end(broadcast, "sent");
-      else this.#insert(broadcast);
+      if (broadcast.transmits < done) this.#insert(broadcast);
+      else {
+        this.#retire(broadcast);
+        picked[ended++] = broadcast;
+      }
     }
+    // Last, for who is told may queue more.
+    for (let i = 0; i < ended; i++) picked[i].onEnd?.("sent");
+    picked.length = 0;
     return used;
   }
 
   /** Drops broadcasts, the most transmitted first, until at most `max` are left; returns how many. */
   prune(max: number): number {
     let dropped = 0;
-    for (let tier = this.#tiers.length - 1; tier >= 0; tier--) {
-      while (this.#size > max && this.#tiers[tier].length > 0) {
-        this.#end(this.#tiers[tier].shift()!, "dropped");
+    for (let tier = this.#tiers.length - 1; tier >= 0 && this.#size > max; tier--) {
+      const entries = this.#tiers[tier];
+      while (this.#size > max) {
+        const broadcast = entries.shift();
+        if (broadcast === undefined) break;
+        this.#retire(broadcast);
+        broadcast.onEnd?.("dropped");
         dropped++;
       }
     }
@@ -100,46 +232,20 @@ export class BroadcastQueue {
   }
 
   #insert(broadcast: Broadcast): void {
-    while (this.#tiers.length <= broadcast.transmits) this.#tiers.push([]);
-    const entries = this.#tiers[broadcast.transmits];
-    let low = 0;
-    let high = entries.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (precedes(entries[middle], broadcast)) low = middle + 1;
-      else high = middle;
-    }
-    entries.splice(low, 0, broadcast);
+    while (this.#tiers.length <= broadcast.transmits) this.#tiers.push(new Tier());
+    this.#tiers[broadcast.transmits].push(broadcast);
   }
 
-  #remove(broadcast: Broadcast, end: BroadcastEnd): void {
-    const entries = this.#tiers[broadcast.transmits];
-    const index = entries.indexOf(broadcast);
-    if (index >= 0) entries.splice(index, 1);
-    this.#end(broadcast, end);
+  #replace(broadcast: Broadcast): void {
+    this.#retire(broadcast);
+    this.#tiers[broadcast.transmits].remove(broadcast.message.length);
+    broadcast.onEnd?.("replaced");
   }
 
-  #end(broadcast: Broadcast, end: BroadcastEnd): void {
+  #retire(broadcast: Broadcast): void {
     this.#size--;
-    if (broadcast.name !== undefined && this.#byName.get(broadcast.name) === broadcast) {
-      this.#byName.delete(broadcast.name);
-    }
-    broadcast.onEnd?.(end);
+    broadcast.ended = true;
+    const { subject } = broadcast;
+    if (subject?.queued === broadcast) subject.queued = undefined;
   }
-}
-
-function precedes(a: Broadcast, b: Broadcast): boolean {
-  return a.message.length < b.message.length || (a.message.length === b.message.length && a.id < b.id);
-}
-
-/** Index of the longest, and of those the newest, entry of at most `limit` bytes; −1 where none fits. */
-function lastFitting(entries: readonly Broadcast[], limit: number): number {
-  let low = 0;
-  let high = entries.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (entries[middle].message.length <= limit) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
 }

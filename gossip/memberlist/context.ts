@@ -4,7 +4,9 @@ import type { Alive } from "../codec/types.ts";
 import type { Endpoint } from "../endpoint.ts";
 import type { Random } from "../random.ts";
 import type { TimerHeap } from "../timers.ts";
+import type { Claim, Claims } from "../codec/claims.ts";
 import type { Awareness } from "./awareness.ts";
+import type { PickOptions } from "./broadcast_queue.ts";
 import type { MemberlistConfig } from "./config.ts";
 import type { Node } from "./node.ts";
 import type { NodeTable } from "./node_table.ts";
@@ -19,13 +21,17 @@ export type Effect =
 
 /** The layer above memberlist (Serf). Called synchronously from within the core. */
 export interface Delegate {
+  /** The record of a node seen for the first time. */
+  createNode(claim: Claim, nowMs: number): Node;
+  /** Whether a node that memberlist forgets is still wanted by name. */
+  wantsNode(node: Node): boolean;
   nodeJoined(node: Node): void;
   nodeLeft(node: Node): void;
   nodeUpdated(node: Node): void;
   /** Two running nodes claim one name; `other` is the claim that is not in the table. */
   nameConflict(node: Node, other: Alive): void;
-  /** A Serf message; `source` is absent for streams. Shares memory with the packet. */
-  userMessage(message: Uint8Array, source: Endpoint | undefined): void;
+  /** A Serf message: `bytes` from `start`, its type byte, to `end`. Shares memory with the packet. */
+  userMessage(bytes: Uint8Array, start: number, end: number): void;
   localState(join: boolean): Uint8Array;
   /** Takes over a peer's state; true where it brought a key ring with which to try again. */
   mergeRemoteState(state: Uint8Array, options: { join: boolean; knocked: boolean }): boolean;
@@ -42,14 +48,6 @@ export interface Delegate {
   pingCompleted(node: Node, rttMs: number, payload: Uint8Array | undefined): void;
   /** How a probe ended; the round-trip time is that of a direct answer. */
   probed(node: Node, via: "direct" | "late" | "stream" | "failed", rttMs: number | undefined): void;
-}
-
-/** How broadcasts are picked from a queue. */
-export interface PickOptions {
-  overhead: number;
-  limit: number;
-  /** Only what was never sent. */
-  freshOnly?: boolean;
 }
 
 /** Running totals, read by whoever exports metrics. */
@@ -106,6 +104,7 @@ export interface Context {
   readonly awareness: Awareness;
   readonly packets: PacketCodec;
   readonly streams: StreamCodec;
+  readonly claims: Claims;
   readonly delegate: Delegate;
   readonly counters: Counters;
   readonly effects: Effect[];

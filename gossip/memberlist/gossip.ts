@@ -1,8 +1,8 @@
 import { NodeState } from "../codec/types.ts";
 import type { Endpoint } from "../endpoint.ts";
 import type { Timer } from "../timers.ts";
-import { type BroadcastEnd, BroadcastQueue, retransmitLimit } from "./broadcast_queue.ts";
-import type { Context, PickOptions } from "./context.ts";
+import { BroadcastQueue, type PickOptions, type QueueOptions, retransmitLimit } from "./broadcast_queue.ts";
+import type { Context } from "./context.ts";
 import type { Node } from "./node.ts";
 
 /** Bytes a compound adds to each message, and its own head. */
@@ -33,8 +33,8 @@ export class Gossiper {
     this.kick();
   }
 
-  /** Queues a memberlist message, in place of an older one of the same name. */
-  broadcast(message: Uint8Array, options: { name: string; onEnd?: (end: BroadcastEnd) => void }): void {
+  /** Queues a memberlist message, in place of an older one about the same. */
+  broadcast(message: Uint8Array, options: QueueOptions): void {
     this.queue.queue(message, options);
     this.kick();
   }

@@ -1,10 +1,11 @@
 import { DecodeError } from "../codec/error.ts";
-import { decodeAccusation, decodeAlive } from "../codec/messages.ts";
+import { type Claim, Claims } from "../codec/claims.ts";
+import { decodeAccusation } from "../codec/messages.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { PacketCodec, type WrapOptions } from "../codec/packet.ts";
 import { encodePushPull, type PushPull } from "../codec/push_pull.ts";
 import { StreamCodec, type StreamMessage } from "../codec/stream.ts";
-import { type Alive, MessageType, NodeState, type PushPullNode } from "../codec/types.ts";
+import { MessageType, NodeState } from "../codec/types.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { TimerHeap } from "../timers.ts";
 import { Awareness } from "./awareness.ts";
@@ -13,7 +14,7 @@ import { type Context, type Counters, type Delegate, type Effect, newCounters } 
 import { Exchanges, type MergeResult } from "./exchanges.ts";
 import { Gossiper } from "./gossip.ts";
 import { Membership } from "./membership.ts";
-import { Node } from "./node.ts";
+import type { Node } from "./node.ts";
 import { NodeTable } from "./node_table.ts";
 import { Prober } from "./prober.ts";
 import { type DialResult, Streams } from "./streams.ts";
@@ -47,12 +48,16 @@ export class Memberlist {
   readonly #prober: Prober;
   readonly #streams: Streams;
   readonly #exchanges: Exchanges;
-  readonly #reader = new MsgpackReader({ remember: true });
+  readonly #reader: MsgpackReader;
   #effects: Effect[] = [];
 
   constructor(options: MemberlistOptions) {
-    const { config, random } = options;
+    const { config, random, delegate } = options;
+    const claims = options.claims ?? new Claims();
     const effects = () => this.#effects;
+    const { name, meta, vsn } = config;
+    const { addr, port } = options.advertise;
+    this.#reader = new MsgpackReader({ strings: claims.strings });
     this.#ctx = {
       nowMs: 0,
       config,
@@ -61,13 +66,14 @@ export class Memberlist {
       table: new NodeTable(random),
       awareness: new Awareness(config.awarenessMaxMultiplier),
       packets: new PacketCodec(options),
-      streams: new StreamCodec(options),
-      delegate: options.delegate,
+      streams: new StreamCodec({ ...options, claims }),
+      claims,
+      delegate,
       counters: newCounters(),
       get effects() {
         return effects();
       },
-      self: new Node(config.name, options.advertise, config.meta, config.vsn, 0),
+      self: delegate.createNode(claims.of({ node: name, addr, port, meta, vsn, incarnation: 0 }), 0),
       left: false,
     };
     this.#gossiper = new Gossiper(this.#ctx);
@@ -189,7 +195,7 @@ export class Memberlist {
     counters.packetsReceived++;
     counters.bytesReceived += packet.length;
     try {
-      packets.open(packet, (message) => this.#dispatch(message, from));
+      packets.open(packet, (bytes, start, end) => this.#dispatch(bytes, start, end, from));
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       counters.packetsBad++;
@@ -197,10 +203,10 @@ export class Memberlist {
     }
   }
 
-  #dispatch(message: Uint8Array, from: Endpoint): void {
+  #dispatch(bytes: Uint8Array, start: number, end: number, from: Endpoint): void {
     this.#ctx.counters.messagesReceived++;
-    const reader = this.#reader.reset(message, 1);
-    switch (message[0]) {
+    const reader = this.#reader.reset(bytes, start + 1, end);
+    switch (bytes[start]) {
       case MessageType.ping:
         return this.#prober.receivePing(reader, from);
       case MessageType.indirectPing:
@@ -210,15 +216,15 @@ export class Memberlist {
       case MessageType.nack:
         return this.#prober.receiveNack(reader);
       case MessageType.alive:
-        return this.#membership.alive(decodeAlive(reader));
+        return this.#membership.alive(this.#ctx.claims.fromAlive(bytes, start, end));
       case MessageType.suspect:
         return this.#membership.suspect(decodeAccusation(reader));
       case MessageType.dead:
         return this.#membership.dead(decodeAccusation(reader));
       case MessageType.user:
-        return this.#ctx.delegate.userMessage(message.subarray(1), from);
+        return this.#ctx.delegate.userMessage(bytes, start + 1, end);
       default:
-        throw new DecodeError("packet", `message type ${message[0]} is not one of packets`);
+        throw new DecodeError("packet", `message type ${bytes[start]} is not one of packets`);
     }
   }
 
@@ -238,7 +244,7 @@ export class Memberlist {
         return this.#streams.answerPing(id, message);
       case "user":
         this.#streams.answer(id);
-        return this.#ctx.delegate.userMessage(message.message, undefined);
+        return this.#ctx.delegate.userMessage(message.message, 0, message.message.length);
       case "ack":
       case "err":
         return this.#streams.answer(id);
@@ -294,8 +300,13 @@ export class Memberlist {
     this.#gossiper.kick();
   }
 
-  /** Enters nodes as alive without telling anyone: a cluster that is known beforehand. The bytes are kept, not copied. */
-  preload(nowMs: number, nodes: readonly Alive[]): void {
+  /** Every node kept by name, also those that memberlist has forgotten and the layer above wants. */
+  get table(): NodeTable {
+    return this.#ctx.table;
+  }
+
+  /** Enters nodes as alive without telling anyone: a cluster that is known beforehand. */
+  preload(nowMs: number, nodes: readonly Claim[]): void {
     this.#ctx.nowMs = nowMs;
     this.#membership.preload(nodes);
   }
@@ -325,7 +336,11 @@ export class Memberlist {
   }
 
   #localPushPull(join: boolean): PushPull {
-    const nodes: PushPullNode[] = this.nodes().map((node) => ({ ...node.toAlive(), state: node.state }));
+    const nodes = this.nodes().map(({ state, incarnation, claim }) => {
+      if (state === NodeState.alive && incarnation === claim.incarnation) return claim;
+      const { node, addr, port, meta, vsn } = claim;
+      return { node, addr, port, meta, vsn, incarnation, state };
+    });
     return { join, nodes, userState: this.#ctx.delegate.localState(join) };
   }
 

@@ -5,7 +5,7 @@ import { Endpoint } from "../endpoint.ts";
 import { Bench } from "../testing.ts";
 import { TimerHeap } from "../timers.ts";
 import { Awareness } from "./awareness.ts";
-import { BroadcastQueue, retransmitLimit } from "./broadcast_queue.ts";
+import { BroadcastQueue, retransmitLimit, type Subject } from "./broadcast_queue.ts";
 import { PROFILES } from "./config.ts";
 import { pushPullScale } from "./memberlist.ts";
 import { Suspicion } from "./suspicion.ts";
@@ -164,11 +164,12 @@ Deno.test("broadcasts go by fewest sends, then longest, and end at the limit", (
   assert.deepEqual([pick(), queue.size, ends], [[], 1, ["1 sent"]]);
 });
 
-Deno.test("a broadcast takes the place of an older one of its name", () => {
+Deno.test("a broadcast takes the place of an older one about the same", () => {
   const ends: string[] = [];
   const queue = new BroadcastQueue(() => 4);
+  const subject: Subject = { queued: undefined };
   for (const i of [1, 2]) {
-    queue.queue(new Uint8Array([i]), { name: "node", onEnd: (end) => ends.push(`${i} ${end}`) });
+    queue.queue(new Uint8Array([i]), { subject, onEnd: (end) => ends.push(`${i} ${end}`) });
   }
   assert.deepEqual([queue.size, ends], [1, ["1 replaced"]]);
 });

@@ -1,10 +1,11 @@
-import { encodeAlive, encodeDead, encodeSuspect } from "../codec/messages.ts";
-import { equalBytes, NO_BYTES } from "../codec/text.ts";
-import { type Alive, type Dead, NodeState, type PushPullNode, type Suspect } from "../codec/types.ts";
-import { Endpoint } from "../endpoint.ts";
+import { Claim } from "../codec/claims.ts";
+import { encodeDead, encodeSuspect } from "../codec/messages.ts";
+import { equalBytes } from "../codec/text.ts";
+import { type Dead, NodeState, type PushPullNode, type Suspect } from "../codec/types.ts";
+import type { Subject } from "./broadcast_queue.ts";
 import type { Context } from "./context.ts";
 import type { Gossiper } from "./gossip.ts";
-import { Node } from "./node.ts";
+import type { Node } from "./node.ts";
 import type { Prober } from "./prober.ts";
 import { Suspicion, suspicionMinMs } from "./suspicion.ts";
 
@@ -24,6 +25,8 @@ export class Membership {
   readonly #ctx: Context;
   readonly #gossiper: Gossiper;
   #prober: Prober | undefined;
+  /** Apart from other news about this node, which a refutation must not replace. */
+  readonly #refutation: Subject = { queued: undefined };
 
   constructor(ctx: Context, gossiper: Gossiper) {
     this.#ctx = ctx;
@@ -38,95 +41,108 @@ export class Membership {
   /** Enters this node itself and tells everyone. */
   bootstrap(): void {
     const { self, table, nowMs, delegate } = this.#ctx;
-    self.state = NodeState.alive;
-    self.incarnation = 1;
-    self.stateChangeMs = nowMs;
+    self.change(NodeState.alive, nowMs);
+    this.#restate(1);
     table.add(self);
-    this.#broadcastSelf(self.name);
+    this.#broadcastSelf(self);
     delegate.nodeJoined(self);
   }
 
   /** Enters nodes as alive without telling anyone. */
-  preload(nodes: readonly Alive[]): void {
+  preload(nodes: readonly Claim[]): void {
     const { table, nowMs, delegate } = this.#ctx;
-    for (const known of nodes) {
-      if (table.get(known.node) !== undefined || table.size >= MAX_NODES) continue;
-      const node = new Node(known.node, new Endpoint(known.addr, known.port), known.meta, known.vsn, nowMs);
+    for (const claim of nodes) {
+      if (table.get(claim.node) !== undefined || table.size >= MAX_NODES) continue;
+      const node = this.#create(claim, nowMs);
       node.state = NodeState.alive;
-      node.incarnation = known.incarnation;
-      table.add(node);
+      node.incarnation = claim.incarnation;
       delegate.nodeJoined(node);
     }
+  }
+
+  /** Enters a node as gone since `sinceMs`; one that was forgotten by memberlist alone is taken up again. */
+  #create(claim: Claim, sinceMs: number): Node {
+    const { table, delegate } = this.#ctx;
+    let node = table.find(claim.node);
+    if (node === undefined) node = delegate.createNode(claim, sinceMs);
+    else {
+      node.claim = claim;
+      node.change(NodeState.dead, sinceMs);
+    }
+    node.incarnation = 0;
+    table.add(node);
+    return node;
   }
 
   /** This node's meta data changed. */
   updateSelf(meta: Uint8Array): void {
     const { self, delegate } = this.#ctx;
-    self.meta = meta;
-    self.incarnation++;
-    this.#broadcastSelf(self.name);
+    this.#restate(self.incarnation + 1, meta);
+    this.#broadcastSelf(self);
     delegate.nodeUpdated(self);
   }
 
-  /** A node says that it is there. Byte fields may share memory with the packet. */
-  alive(message: Alive, options: { moved?: boolean } = {}): void {
-    const { table, self, left, config, nowMs } = this.#ctx;
-    if (message.node === config.name && left) return;
-    const { vsn } = message;
-    if (vsn.length > 0 && vsn.length !== 6) return;
-    if (vsn.length >= 3 && (vsn[0] === 0 || vsn[1] === 0 || vsn[0] > vsn[1])) return;
-    let node = table.get(message.node);
-    let updates = options.moved ?? false;
-    if (node === undefined) {
-      if (table.size >= MAX_NODES || message.addr.length === 0) return;
-      const endpoint = new Endpoint(message.addr.slice(), message.port);
-      const longAgoMs = nowMs - config.gossipToTheDeadMs;
-      node = new Node(message.node, endpoint, this.#own(message.meta), this.#own(vsn), longAgoMs);
-      table.add(node);
-    } else if (!node.endpoint.equals(message.addr, message.port) && !updates) {
-      updates = this.#mayMove(node);
-      if (!updates) return this.#contested(node, message);
-    }
-    if (node === self) {
-      if (message.incarnation < node.incarnation) return;
-      if (
-        message.incarnation === node.incarnation && equalBytes(message.meta, node.meta) &&
-        equalBytes(vsn, node.vsn)
-      ) return;
-      return this.#refute(message.incarnation);
-    }
-    if (!updates && message.incarnation <= node.incarnation) return;
-    this.#enter(node, message);
+  /** What this node says about itself from now on. */
+  #restate(incarnation: number, meta = this.#ctx.self.meta): void {
+    const { self, claims } = this.#ctx;
+    self.claim = claims.of({ ...self.toAlive(), meta, incarnation });
+    self.incarnation = incarnation;
   }
 
-  #enter(node: Node, message: Alive): void {
+  /** A node says that it is there. */
+  alive(claim: Claim, options: { moved?: boolean } = {}): void {
+    const { table, self, left, config, nowMs } = this.#ctx;
+    let node = table.get(claim.node);
+    // What is known already is most of what comes.
+    if (
+      node !== undefined && node.claim === claim && node.incarnation >= claim.incarnation && !options.moved
+    ) {
+      return;
+    }
+    if (claim.node === config.name && left) return;
+    const { vsn } = claim;
+    if (vsn.length > 0 && vsn.length !== 6) return;
+    if (vsn.length >= 3 && (vsn[0] === 0 || vsn[1] === 0 || vsn[0] > vsn[1])) return;
+    let updates = options.moved ?? false;
+    if (node === undefined) {
+      if (table.size >= MAX_NODES || claim.addr.length === 0) return;
+      node = this.#create(claim, nowMs - config.gossipToTheDeadMs);
+    } else if (!node.endpoint.equals(claim.addr, claim.port) && !updates) {
+      updates = this.#mayMove(node);
+      if (!updates) return this.#contested(node, claim);
+    }
+    if (node === self) {
+      if (claim.incarnation < node.incarnation) return;
+      if (
+        claim.incarnation === node.incarnation && equalBytes(claim.meta, node.meta) &&
+        equalBytes(vsn, node.vsn)
+      ) return;
+      return this.#refute(claim.incarnation);
+    }
+    if (!updates && claim.incarnation <= node.incarnation) return;
+    this.#enter(node, claim);
+  }
+
+  #enter(node: Node, claim: Claim): void {
     const { delegate, nowMs } = this.#ctx;
     node.suspicion?.cancel();
     node.suspicion = undefined;
     const wasGone = node.gone;
-    const sameMeta = equalBytes(node.meta, message.meta);
-    const sameVsn = equalBytes(node.vsn, message.vsn);
-    const samePlace = node.endpoint.equals(message.addr, message.port);
-    // Kept bytes must not pin the packet they came in.
-    if (!sameMeta) node.meta = this.#own(message.meta);
-    if (!sameVsn && message.vsn.length > 0) node.vsn = this.#own(message.vsn);
-    if (!samePlace) node.endpoint = new Endpoint(message.addr.slice(), message.port);
-    node.incarnation = message.incarnation;
-    if (node.state !== NodeState.alive) {
-      node.state = NodeState.alive;
-      node.stateChangeMs = nowMs;
-    }
-    this.#gossiper.broadcast(encodeAlive(node.toAlive()), { name: node.name });
+    const old = node.claim;
+    const sameMeta = equalBytes(old.meta, claim.meta);
+    const samePlace = old.endpoint.equals(claim.addr, claim.port);
+    // Versions that were stated once hold where a claim states none.
+    const silent = claim.vsn.length === 0 && old.vsn.length > 0;
+    node.claim = silent ? this.#withVsn(claim, old.vsn) : claim;
+    node.incarnation = claim.incarnation;
+    if (node.state !== NodeState.alive) node.change(NodeState.alive, nowMs);
+    this.#gossiper.broadcast(node.claim.encoded, { subject: node });
     if (wasGone) delegate.nodeJoined(node);
     else if (!sameMeta || !samePlace) delegate.nodeUpdated(node);
   }
 
-  /** A copy to keep; what thousands of nodes have in common, as nothing or our own versions, is kept once. */
-  #own(bytes: Uint8Array): Uint8Array {
-    const { self } = this.#ctx;
-    if (bytes.length === 0) return NO_BYTES;
-    if (equalBytes(bytes, self.vsn)) return self.vsn;
-    return equalBytes(bytes, self.meta) ? self.meta : bytes.slice();
+  #withVsn({ node, addr, port, meta, incarnation }: Claim, vsn: Uint8Array): Claim {
+    return this.#ctx.claims.of({ node, addr, port, meta, incarnation, vsn });
   }
 
   /** Whether a node may come back at another address without more ado. */
@@ -139,29 +155,23 @@ export class Membership {
   }
 
   /** A name is claimed at another address: ask at both who answers, rather than believe whoever came first. */
-  #contested(node: Node, claim: Alive): void {
+  #contested(node: Node, claim: Claim): void {
     const { config, self, delegate, counters } = this.#ctx;
-    const owned: Alive = {
-      ...claim,
-      addr: claim.addr.slice(),
-      meta: claim.meta.slice(),
-      vsn: claim.vsn.slice(),
-    };
     const conflict = () => {
       counters.conflicts++;
-      delegate.nameConflict(node, owned);
+      delegate.nameConflict(node, claim);
     };
     if (!config.verifyMoves || this.#prober === undefined) return conflict();
     const known = node === self ? undefined : node.endpoint;
-    this.#prober.checkClaim(known, owned, (answers) => {
+    this.#prober.checkClaim(known, claim, (answers) => {
       if (node === self) {
         // Nobody there: it is what is remembered of this node before it moved.
         if (answers.claimed) conflict();
-        else if (owned.incarnation >= self.incarnation) this.#refute(owned.incarnation);
+        else if (claim.incarnation >= self.incarnation) this.#refute(claim.incarnation);
       } else if (answers.known) {
         if (answers.claimed) conflict();
-      } else if (answers.claimed && this.#ctx.table.get(node.name) === node && node.endpoint === known) {
-        this.alive(owned, { moved: true });
+      } else if (answers.claimed && node.index >= 0 && node.endpoint.equals(known!.addr, known!.port)) {
+        this.alive(claim, { moved: true });
       }
     });
   }
@@ -173,17 +183,16 @@ export class Membership {
     if (node === undefined || message.incarnation < node.incarnation) return;
     if (node.suspicion !== undefined) {
       if (node.suspicion.confirm(message.from, nowMs)) {
-        this.#gossiper.broadcast(encodeSuspect(message), { name: node.name });
+        this.#gossiper.broadcast(encodeSuspect(message), { subject: node });
       }
       return;
     }
     if (node.state !== NodeState.alive) return;
     if (node === self) return this.#refute(message.incarnation);
     counters.suspicions++;
-    this.#gossiper.broadcast(encodeSuspect(message), { name: node.name });
+    this.#gossiper.broadcast(encodeSuspect(message), { subject: node });
     node.incarnation = message.incarnation;
-    node.state = NodeState.suspect;
-    node.stateChangeMs = nowMs;
+    node.change(NodeState.suspect, nowMs);
     this.#beginSuspicion(node, message.from, LAST_CALLS);
   }
 
@@ -240,10 +249,9 @@ export class Membership {
     if (node === self && !left) return this.#refute(message.incarnation);
     const leaves = message.from === message.node;
     if (!leaves) counters.deaths++;
-    this.#gossiper.broadcast(encodeDead(message), { name: node.name, onEnd: options.onSent });
+    this.#gossiper.broadcast(encodeDead(message), { subject: node, onEnd: options.onSent });
     node.incarnation = message.incarnation;
-    node.state = leaves ? NodeState.left : NodeState.dead;
-    node.stateChangeMs = nowMs;
+    node.change(leaves ? NodeState.left : NodeState.dead, nowMs);
     delegate.nodeLeft(node);
   }
 
@@ -252,7 +260,7 @@ export class Membership {
     const { name } = this.#ctx.config;
     switch (remote.state) {
       case NodeState.alive:
-        return this.alive(remote);
+        return this.alive(remote instanceof Claim ? remote : this.#ctx.claims.of(remote));
       case NodeState.left:
         return this.dead({ incarnation: remote.incarnation, node: remote.node, from: remote.node });
       case NodeState.dead:
@@ -264,14 +272,13 @@ export class Membership {
   /** Contradicts what is said about this node, with an incarnation above it. */
   #refute(accused: number): void {
     const { self, awareness, counters } = this.#ctx;
-    self.incarnation = Math.max(self.incarnation + 1, accused + 1);
+    this.#restate(Math.max(self.incarnation, accused) + 1);
     counters.refutations++;
     awareness.apply(1);
-    // Not under the node's name: it must not replace what is queued about the node.
-    this.#broadcastSelf(`refute ${self.endpoint}`);
+    this.#broadcastSelf(this.#refutation);
   }
 
-  #broadcastSelf(name: string): void {
-    this.#gossiper.broadcast(encodeAlive(this.#ctx.self.toAlive()), { name });
+  #broadcastSelf(subject: Subject): void {
+    this.#gossiper.broadcast(this.#ctx.self.claim.encoded, { subject });
   }
 }

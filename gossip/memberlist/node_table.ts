@@ -1,7 +1,10 @@
 import type { Random } from "../random.ts";
 import type { Node } from "./node.ts";
 
-/** All nodes by name, and in the order in which they are probed. */
+/**
+ * All nodes by name, and in the order in which they are probed. A node that memberlist forgets may be kept by name for
+ * the layer above.
+ */
 export class NodeTable {
   readonly #byName = new Map<string, Node>();
   #list: Node[] = [];
@@ -16,7 +19,18 @@ export class NodeTable {
     return this.#list.length;
   }
 
+  /** Nodes kept by name, those that memberlist has forgotten included. */
+  get kept(): number {
+    return this.#byName.size;
+  }
+
   get(name: string): Node | undefined {
+    const node = this.#byName.get(name);
+    return node !== undefined && node.index >= 0 ? node : undefined;
+  }
+
+  /** The node of that name, even one that memberlist has forgotten. */
+  find(name: string): Node | undefined {
     return this.#byName.get(name);
   }
 
@@ -27,6 +41,11 @@ export class NodeTable {
 
   values(): readonly Node[] {
     return this.#list;
+  }
+
+  /** Every node kept by name. */
+  all(): IterableIterator<Node> {
+    return this.#byName.values();
   }
 
   /** Inserts a node at a random position, so that all are probed equally soon. */
@@ -42,18 +61,29 @@ export class NodeTable {
     this.#list[index] = node;
   }
 
-  /** Forgets the nodes that `isOld` names and shuffles the rest. */
-  sweep(isOld: (node: Node) => boolean): void {
+  /** Drops a node that memberlist has forgotten, unless it is back. */
+  erase(node: Node): void {
+    if (node.index < 0 && this.#byName.get(node.name) === node) this.#byName.delete(node.name);
+  }
+
+  /** Forgets the nodes that `isOld` names, keeps by name those that `isWanted`, and shuffles the rest. */
+  sweep(isOld: (node: Node) => boolean, isWanted: (node: Node) => boolean): void {
     const kept: Node[] = [];
     for (const node of this.#list) {
-      if (isOld(node)) this.#byName.delete(node.name);
-      else kept.push(node);
+      if (!isOld(node)) {
+        kept.push(node);
+        continue;
+      }
+      node.index = -1;
+      if (!isWanted(node)) this.#byName.delete(node.name);
     }
     for (let i = kept.length - 1; i > 0; i--) {
       const j = this.#random.int(i + 1);
-      [kept[i], kept[j]] = [kept[j], kept[i]];
+      const node = kept[i];
+      kept[i] = kept[j];
+      kept[j] = node;
     }
-    for (const [index, node] of kept.entries()) node.index = index;
+    for (let i = 0; i < kept.length; i++) kept[i].index = i;
     this.#list = kept;
   }
 

@@ -8,7 +8,8 @@ import {
 } from "../codec/messages.ts";
 import { encodeNack, encodePing, encodeSuspect } from "../codec/messages.ts";
 import type { MsgpackReader } from "../codec/msgpack_reader.ts";
-import { type Alive, NodeState, type Ping } from "../codec/types.ts";
+import type { Claim } from "../codec/claims.ts";
+import { NodeState, type Ping } from "../codec/types.ts";
 import { Endpoint } from "../endpoint.ts";
 import type { Timer } from "../timers.ts";
 import type { Context } from "./context.ts";
@@ -74,11 +75,12 @@ export class Prober {
   }
 
   #probeNext(): void {
-    const { table, self, nowMs, config } = this.#ctx;
+    const { table, self, nowMs, config, delegate } = this.#ctx;
     for (let seen = 0; seen < table.size; seen++) {
       if (this.#position >= table.size) {
-        table.sweep((node) =>
-          node.gone && node !== self && nowMs - node.stateChangeMs > config.gossipToTheDeadMs
+        table.sweep(
+          (node) => node.gone && node !== self && nowMs - node.stateChangeMs > config.gossipToTheDeadMs,
+          (node) => delegate.wantsNode(node),
         );
         this.#position = 0;
         if (table.size === 0) return;
@@ -215,7 +217,7 @@ export class Prober {
    */
   checkClaim(
     known: Endpoint | undefined,
-    claim: Alive,
+    claim: Claim,
     done: (answers: { known: boolean; claimed: boolean }) => void,
   ): boolean {
     const { timers, nowMs, config, self } = this.#ctx;
@@ -235,7 +237,7 @@ export class Prober {
       });
     };
     if (known !== undefined) ask(known, "known");
-    ask(new Endpoint(claim.addr, claim.port || self.endpoint.port), "claimed");
+    ask(claim.port ? claim.endpoint : new Endpoint(claim.addr, self.endpoint.port), "claimed");
     timers.set(nowMs + config.probeTimeoutMs, () => {
       for (const seqNo of seqNos) this.#pending.delete(seqNo);
       this.#checks.delete(claim.node);

@@ -1,20 +1,24 @@
-import { concatBytes } from "../codec/text.ts";
 import { MessageType } from "../codec/types.ts";
-import { BroadcastQueue, retransmitLimit } from "../memberlist/broadcast_queue.ts";
-import type { PickOptions } from "../memberlist/context.ts";
+import { BroadcastQueue, type PickOptions, retransmitLimit } from "../memberlist/broadcast_queue.ts";
 import type { Memberlist } from "../memberlist/memberlist.ts";
 import type { Random } from "../random.ts";
 import type { SerfConfig } from "./config.ts";
 import type { Members } from "./members.ts";
 
-/** The type byte before each user message. */
-const USER_PREFIX = new Uint8Array([MessageType.user]);
 /** Heads of a compound and of its only part. */
 const COMPOUND_HEADS = 4;
 /** Nodes that get a message by stream where it does not fit a packet. */
 const STREAM_FANOUT = 4;
 
-/** Serf's three queues: intents before queries before user events. */
+/** A Serf message (`bytes` from `start`, its type byte, to `end`) as memberlist's user message: a copy. */
+export function asUser(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
+  const out = new Uint8Array(end - start + 1);
+  out[0] = MessageType.user;
+  for (let i = start, at = 1; i < end; i++, at++) out[at] = bytes[i];
+  return out;
+}
+
+/** Serf's three queues, of messages as {@linkcode asUser} makes them: intents before queries before user events. */
 export class Broadcasts {
   readonly #config: SerfConfig;
   readonly #memberlist: Memberlist;
@@ -55,16 +59,16 @@ export class Broadcasts {
     this.#queue(this.#events, message);
   }
 
-  /** Largest message that goes by packet. */
+  /** Largest Serf message that goes by packet. */
   get packetMessageBytes(): number {
     return this.#memberlist.packetRoom - COMPOUND_HEADS - 1;
   }
 
   #queue(queue: BroadcastQueue, message: Uint8Array, onEnd?: () => void): void {
-    if (message.length > this.packetMessageBytes) {
-      return this.#byStream(message, onEnd);
+    if (message.length - 1 > this.packetMessageBytes) {
+      return this.#byStream(message.subarray(1), onEnd);
     }
-    queue.queue(concatBytes([USER_PREFIX, message]), { onEnd });
+    queue.queue(message, { onEnd });
     this.#prune(queue);
     this.#memberlist.kick();
   }

@@ -1,4 +1,5 @@
-import { type Coordinate, DIMENSIONS } from "../codec/coordinate.ts";
+import { type Coordinate, decodePingPayload, DIMENSIONS, encodePingPayload } from "../codec/coordinate.ts";
+import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import type { Random } from "../random.ts";
 
 const ERROR_MAX = 1.5;
@@ -10,6 +11,12 @@ const LATENCY_SAMPLES = 3;
 const GRAVITY_RHO = 150;
 const ZERO = 1e-6;
 const MAX_RTT_S = 10;
+
+/** What is kept of another node, as one flat list: its place, then the last samples of its round trips. */
+const ERROR = DIMENSIONS;
+const ADJUSTMENT = DIMENSIONS + 1;
+const HEIGHT = DIMENSIONS + 2;
+const SAMPLES = DIMENSIONS + 3;
 
 /** A place at the origin, of which nothing is known. */
 export function freshCoordinate(): Coordinate {
@@ -28,9 +35,10 @@ export class CoordinateClient {
   #own = freshCoordinate();
   #samples: number[] = new Array(ADJUSTMENT_WINDOW).fill(0);
   #sampleIndex = 0;
-  readonly #latencies = new Map<string, number[]>();
-  readonly #others = new Map<string, Coordinate>();
+  readonly #others = new Map<string, number[]>();
   readonly #random: Random;
+  readonly #reader = new MsgpackReader();
+  #encoded: { of: Coordinate; bytes: Uint8Array } | undefined;
 
   constructor(random: Random) {
     this.#random = random;
@@ -42,7 +50,34 @@ export class CoordinateClient {
 
   /** The last known place of another node. */
   other(name: string): Coordinate | undefined {
-    return this.#others.get(name);
+    const place = this.#others.get(name);
+    if (place === undefined) return undefined;
+    return {
+      vec: place.slice(0, DIMENSIONS),
+      error: place[ERROR],
+      adjustment: place[ADJUSTMENT],
+      height: place[HEIGHT],
+    };
+  }
+
+  /** Estimated round-trip time to another node, in milliseconds; undefined where unknown. */
+  rttMs(name: string): number | undefined {
+    const other = this.other(name);
+    return other && distanceS(this.#own, other) * 1000;
+  }
+
+  /** This node's place as the payload of acks; encoded anew only when it has moved. */
+  payload(): Uint8Array {
+    if (this.#encoded?.of !== this.#own) {
+      // Kept for a while: it must not pin the block of memory that it was written into.
+      this.#encoded = { of: this.#own, bytes: encodePingPayload(this.#own).slice() };
+    }
+    return this.#encoded.bytes;
+  }
+
+  /** Learns from the payload of an ack. Throws {@linkcode DecodeError}. */
+  learn(name: string, rttMs: number, payload: Uint8Array): void {
+    this.update(name, decodePingPayload(this.#reader.reset(payload)), rttMs / 1000);
   }
 
   /** Nodes whose place is known. */
@@ -51,15 +86,13 @@ export class CoordinateClient {
   }
 
   forget(name: string): void {
-    this.#latencies.delete(name);
     this.#others.delete(name);
   }
 
   /** Learns from one round trip; false where the other place or the time makes no sense. */
   update(name: string, other: Coordinate, rttS: number): boolean {
     if (!isValid(other) || !(rttS >= 0 && rttS <= MAX_RTT_S)) return false;
-    this.#others.set(name, other);
-    const rtt = this.#filter(name, rttS);
+    const rtt = this.#filter(this.#keep(name, other), rttS);
     const own: Coordinate = { ...this.#own, vec: [...this.#own.vec] };
     this.#own = own;
     this.#vivaldi(own, other, rtt);
@@ -74,13 +107,25 @@ export class CoordinateClient {
     return true;
   }
 
-  /** Median of the node's last samples. */
-  #filter(name: string, rttS: number): number {
-    let samples = this.#latencies.get(name);
-    if (samples === undefined) this.#latencies.set(name, samples = []);
-    samples.push(rttS);
-    if (samples.length > LATENCY_SAMPLES) samples.shift();
-    const sorted = [...samples].sort((a, b) => a - b);
+  #keep(name: string, { vec, error, adjustment, height }: Coordinate): number[] {
+    let place = this.#others.get(name);
+    if (place === undefined) {
+      place = [...vec, error, adjustment, height, NaN, NaN, NaN];
+      this.#others.set(name, place);
+      return place;
+    }
+    for (let i = 0; i < DIMENSIONS; i++) place[i] = vec[i];
+    place[ERROR] = error;
+    place[ADJUSTMENT] = adjustment;
+    place[HEIGHT] = height;
+    return place;
+  }
+
+  /** Median of the node's last samples, the new one included. */
+  #filter(place: number[], rttS: number): number {
+    place.copyWithin(SAMPLES + 1, SAMPLES, SAMPLES + LATENCY_SAMPLES - 1);
+    place[SAMPLES] = rttS;
+    const sorted = place.slice(SAMPLES).filter((sample) => !Number.isNaN(sample)).sort((a, b) => a - b);
     return sorted[Math.floor(sorted.length / 2)];
   }
 

@@ -1,6 +1,6 @@
 import { encodeLeave, type LeaveIntent } from "../codec/serf_messages.ts";
 import type { Memberlist } from "../memberlist/memberlist.ts";
-import type { Broadcasts } from "./broadcasts.ts";
+import { asUser, type Broadcasts } from "./broadcasts.ts";
 import type { SerfConfig } from "./config.ts";
 import type { Members } from "./members.ts";
 
@@ -35,7 +35,11 @@ export class Leaver {
     const intent: LeaveIntent = { ...options, ltime: this.#members.clock.tick() };
     this.#members.leaveIntent(intent, this.#memberlist.nowMs);
     if (this.#members.aliveCount <= 1 && this.#memberlist.pick(1).length === 0) return done();
-    this.#onceWithin(this.#spreadMs(), (next) => this.#broadcasts.intent(encodeLeave(intent), next), done);
+    this.#onceWithin(
+      this.#spreadMs(),
+      (next) => this.#broadcasts.intent(asUser(encodeLeave(intent)), next),
+      done,
+    );
   }
 
   /** News that goes out at once need not be waited for as long as a gossip tick takes to finish it. */

@@ -1,44 +1,38 @@
-import { decodeTags, type Tags } from "../codec/tags.ts";
-import type { Node } from "../memberlist/node.ts";
+import type { Claim } from "../codec/claims.ts";
+import type { Tags } from "../codec/tags.ts";
+import { Node } from "../memberlist/node.ts";
 
 /** Status of a member; the numbers are Serf's. */
 export const MemberStatus = { none: 0, alive: 1, leaving: 2, left: 3, failed: 4 } as const;
 /** One of {@linkcode MemberStatus}. */
 export type MemberStatus = typeof MemberStatus[keyof typeof MemberStatus];
 
-/** A member as Serf keeps it: memberlist's node, and what the intents say. */
-export class Member {
+/** A node as Serf keeps it: memberlist's record, and what the intents say. `none` is one that is no member (any more). */
+export class Member extends Node {
+  status: MemberStatus = MemberStatus.none;
+  statusLTime = 0;
   /** When the member left or failed; 0 while it is here. */
   goneMs = 0;
-  #tags: Tags | undefined;
-  #tagsOf: Uint8Array | undefined;
 
-  constructor(public node: Node, public status: MemberStatus, public statusLTime: number) {}
-
-  get name(): string {
-    return this.node.name;
+  constructor(claim: Claim, nowMs: number) {
+    super(claim, nowMs);
   }
 
-  /** Decoded when asked for first, and anew when they change. */
   get tags(): Tags {
-    if (this.#tags === undefined || this.#tagsOf !== this.node.meta) {
-      this.#tags = decodeTags(this.node.meta);
-      this.#tagsOf = this.node.meta;
-    }
-    return this.#tags;
+    return this.claim.tags;
   }
 
   /** A copy for the application. */
   snapshot(): MemberInfo {
-    const { node } = this;
+    const { claim } = this;
     return {
-      name: node.name,
-      host: node.endpoint.host,
-      port: node.endpoint.port,
-      tags: this.tags,
+      name: claim.node,
+      host: claim.endpoint.host,
+      port: claim.endpoint.port,
+      tags: claim.tags,
       status: STATUS_NAMES[this.status],
-      incarnation: node.incarnation,
-      versions: [...node.vsn],
+      incarnation: this.incarnation,
+      versions: claim.versions,
     };
   }
 }

@@ -1,5 +1,6 @@
 import type { JoinIntent, LeaveIntent } from "../codec/serf_messages.ts";
 import type { Node } from "../memberlist/node.ts";
+import type { NodeTable } from "../memberlist/node_table.ts";
 import { LamportClock } from "./lamport.ts";
 import { Member, MemberStatus } from "./member.ts";
 import type { MemberEvent } from "./events.ts";
@@ -16,6 +17,8 @@ interface Intent {
 /** What a {@linkcode Members} needs of its surroundings. */
 export interface MembersOptions {
   selfName: string;
+  /** Where the records are; members are kept in it when memberlist forgets them. */
+  table(): NodeTable;
   emit(event: MemberEvent): void;
   /** This node is said to leave although it does not: say that it is here. */
   contradictLeave(): void;
@@ -28,7 +31,7 @@ export class Members {
   readonly clock = new LamportClock();
   /** Whether this node itself is leaving, so that leave intents about it are true. */
   leaving = false;
-  readonly #members = new Map<string, Member>();
+  #size = 0;
   readonly #failed = new Set<Member>();
   readonly #left = new Set<Member>();
   readonly #intents = new Map<string, Intent>();
@@ -39,7 +42,7 @@ export class Members {
   }
 
   get size(): number {
-    return this.#members.size;
+    return this.#size;
   }
 
   get failed(): ReadonlySet<Member> {
@@ -52,7 +55,7 @@ export class Members {
 
   /** Members that neither failed nor left. */
   get aliveCount(): number {
-    return this.#members.size - this.#failed.size - this.#left.size;
+    return this.#size - this.#failed.size - this.#left.size;
   }
 
   get intents(): number {
@@ -60,39 +63,42 @@ export class Members {
   }
 
   get(name: string): Member | undefined {
-    return this.#members.get(name);
+    const node = this.#options.table().find(name);
+    return node instanceof Member && node.status !== MemberStatus.none ? node : undefined;
   }
 
-  values(): IterableIterator<Member> {
-    return this.#members.values();
+  /** Every member, those that failed or left included. */
+  *values(): Generator<Member> {
+    for (const node of this.#options.table().all()) {
+      if (node instanceof Member && node.status !== MemberStatus.none) yield node;
+    }
   }
 
   /** memberlist sees a node for the first time, or again. */
   nodeJoined(node: Node): void {
-    let member = this.#members.get(node.name);
-    if (member === undefined) {
-      member = new Member(node, MemberStatus.alive, 0);
+    const member = node as Member;
+    if (member.status === MemberStatus.none) {
+      this.#size++;
+      member.status = MemberStatus.alive;
+      member.statusLTime = 0;
       const intent = this.#intents.get(node.name);
       if (intent !== undefined) {
         member.statusLTime = intent.ltime;
         if (intent.type === "leave") member.status = MemberStatus.leaving;
         this.#intents.delete(node.name);
       }
-      this.#members.set(node.name, member);
     } else {
-      member.node = node;
       member.status = MemberStatus.alive;
-      member.goneMs = 0;
       this.#failed.delete(member);
       this.#left.delete(member);
     }
+    member.goneMs = 0;
     this.#emit("member-join", member);
   }
 
   /** memberlist sees a node gone: it left where it had said so, else it failed. */
   nodeLeft(node: Node, nowMs: number): void {
-    const member = this.#members.get(node.name);
-    if (member === undefined) return;
+    const member = node as Member;
     if (member.status === MemberStatus.leaving) {
       member.status = MemberStatus.left;
       member.goneMs = nowMs;
@@ -107,16 +113,14 @@ export class Members {
   }
 
   nodeUpdated(node: Node): void {
-    const member = this.#members.get(node.name);
-    if (member === undefined) return;
-    member.node = node;
-    this.#emit("member-update", member);
+    const member = node as Member;
+    if (member.status !== MemberStatus.none) this.#emit("member-update", member);
   }
 
   /** Handles a join intent; true where it is news, to be passed on. */
   joinIntent(intent: JoinIntent, nowMs: number): boolean {
     this.clock.witness(intent.ltime);
-    const member = this.#members.get(intent.node);
+    const member = this.get(intent.node);
     if (member === undefined) return this.#remember("join", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;
     member.statusLTime = intent.ltime;
@@ -127,7 +131,7 @@ export class Members {
   /** Handles a leave intent; true where it is news, to be passed on. */
   leaveIntent(intent: LeaveIntent, nowMs: number): boolean {
     this.clock.witness(intent.ltime);
-    const member = this.#members.get(intent.node);
+    const member = this.get(intent.node);
     if (member === undefined) return this.#remember("leave", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;
     if (intent.node === this.#options.selfName && !this.leaving) {
@@ -187,11 +191,13 @@ export class Members {
   }
 
   #erase(member: Member): void {
-    if (this.#members.get(member.name) !== member) return;
+    if (member.status === MemberStatus.none) return;
     this.#failed.delete(member);
     this.#left.delete(member);
-    this.#members.delete(member.name);
+    this.#size--;
     this.#emit("member-reap", member);
+    member.status = MemberStatus.none;
+    this.#options.table().erase(member);
   }
 
   #emit(kind: MemberEvent["kind"], member: Member): void {

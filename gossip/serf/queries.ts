@@ -14,8 +14,10 @@ import { filtersMatch } from "./filters.ts";
 import type { KeyManager, KeyOperation } from "./key_queries.ts";
 import type { Member } from "./member.ts";
 import type { Members } from "./members.ts";
+import { asUser } from "./broadcasts.ts";
 import { OpenQueries, type QueryHandler } from "./open_queries.ts";
 import { QueryLog } from "./query_log.ts";
+import type { SeenMessages } from "./seen.ts";
 
 /** Queries of others that await this node's answer; more are not delivered. */
 export const MAX_UNANSWERED = 4_096;
@@ -53,7 +55,8 @@ export interface QueriesOptions {
   keys: KeyManager;
   random: Random;
   emit(event: SerfEvent): void;
-  /** Queues a query for everyone. */
+  seen: SeenMessages;
+  /** Queues a query, with memberlist's type byte, for everyone. */
   broadcast(message: Uint8Array): void;
 }
 
@@ -118,7 +121,7 @@ export class Queries {
     ) {
       throw new SerfError(`Cannot send query "${name}": too many queries are open`);
     }
-    this.#take(message, encoded);
+    this.#take(message, asUser(encoded));
     this.#sendToNamed(options.filters ?? [], encoded);
     return ltime;
   }
@@ -141,25 +144,26 @@ export class Queries {
       for (const name of filter.nodes.slice(0, DIRECT_TARGETS)) {
         const member = members.get(name);
         if (member !== undefined && name !== memberlist.self.name) {
-          memberlist.sendUser(member.node.endpoint, encoded);
+          memberlist.sendUser(member.endpoint, encoded);
         }
       }
     }
   }
 
-  /** Takes a query from the network; `raw` is the whole message, passed on as it is. */
-  receive(reader: MsgpackReader, raw: Uint8Array): void {
+  /** Takes a query from the network; `queued` is the whole message, as others are told. */
+  receive(reader: MsgpackReader, queued: Uint8Array): void {
     const message = codec.decodeQuery(reader);
     if (message.addr.length !== 4 && message.addr.length !== 16) {
       throw new DecodeError("query", `the address of its author has ${message.addr.length} bytes`);
     }
-    this.#take(message, raw);
+    this.#take(message, queued);
   }
 
-  #take(message: codec.QueryMessage, raw: Uint8Array): void {
-    const { memberlist, members, broadcast } = this.#options;
+  #take(message: codec.QueryMessage, queued: Uint8Array): void {
+    const { memberlist, members, broadcast, seen } = this.#options;
+    seen.add(queued);
     if (!this.log.accept(message.ltime, message.id)) return;
-    if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(raw.slice());
+    if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(queued);
     const self = members.get(memberlist.self.name);
     if (self === undefined || !filtersMatch(message.filters, self)) return;
     if ((message.flags & codec.QueryFlag.ack) !== 0) {
@@ -311,7 +315,6 @@ const MAX_QUERY_MS = 3_600_000;
 
 function describe(member: Member | undefined) {
   if (member === undefined) return undefined;
-  const { node } = member;
   const [
     protocolMin = 0,
     protocolMax = 0,
@@ -319,11 +322,11 @@ function describe(member: Member | undefined) {
     delegateMin = 0,
     delegateMax = 0,
     delegateCur = 0,
-  ] = node.vsn;
+  ] = member.vsn;
   return {
-    name: node.name,
-    addr: node.endpoint.addr,
-    port: node.endpoint.port,
+    name: member.name,
+    addr: member.endpoint.addr,
+    port: member.endpoint.port,
     tags: member.tags,
     status: member.status,
     protocolMin,

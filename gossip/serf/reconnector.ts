@@ -42,7 +42,7 @@ export class Reconnector {
 
   /** A failed member is no longer listed; its address stays here. */
   remember(member: Member): void {
-    this.#forgotten.remember(member.node.endpoint);
+    this.#forgotten.remember(member.endpoint);
   }
 
   /** An address that this node was told to join. */
@@ -59,7 +59,7 @@ export class Reconnector {
     const { failed, aliveCount } = members;
     const here = new Set<string>();
     for (const member of members.values()) {
-      if (member.status === MemberStatus.alive) here.add(member.node.endpoint.toString());
+      if (member.status === MemberStatus.alive) here.add(member.endpoint.toString());
     }
     const isAway = (endpoint: Endpoint) => !here.has(endpoint.toString());
     if (random.float() <= Math.max(failed.size, 1) / Math.max(1, aliveCount)) {
@@ -78,6 +78,6 @@ export class Reconnector {
     const failed = [...members.failed];
     const forgotten = this.#forgotten.pick(random, isAway);
     if (failed.length === 0 || (forgotten !== undefined && random.float() >= FAILED_SHARE)) return forgotten;
-    return failed[random.int(failed.length)].node.endpoint;
+    return failed[random.int(failed.length)].endpoint;
   }
 }

@@ -1,4 +1,4 @@
-import { type Coordinate, decodePingPayload, encodePingPayload } from "../codec/coordinate.ts";
+import { Claims } from "../codec/claims.ts";
 import { DecodeError } from "../codec/error.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import * as codec from "../codec/serf_messages.ts";
@@ -7,22 +7,24 @@ import { NO_BYTES } from "../codec/text.ts";
 import type { Alive } from "../codec/types.ts";
 import { Endpoint } from "../endpoint.ts";
 import type { MemberlistConfig } from "../memberlist/config.ts";
-import type { Delegate, PickOptions } from "../memberlist/context.ts";
+import type { PickOptions } from "../memberlist/broadcast_queue.ts";
+import type { Delegate } from "../memberlist/context.ts";
 import { Memberlist } from "../memberlist/memberlist.ts";
 import type { Node } from "../memberlist/node.ts";
 import type { WrapOptions } from "../codec/packet.ts";
-import { Broadcasts } from "./broadcasts.ts";
+import { asUser, Broadcasts } from "./broadcasts.ts";
 import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
-import { CoordinateClient, distanceS } from "./coordinates.ts";
+import { CoordinateClient } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
 import { KeyManager, type KeyMemory } from "./key_queries.ts";
 import { Leaver } from "./leaver.ts";
-import type { MemberInfo } from "./member.ts";
+import { Member, type MemberInfo, MemberStatus } from "./member.ts";
 import { Members } from "./members.ts";
 import type { QueryHandler } from "./open_queries.ts";
 import { Queries, type QueryOptions, SerfError } from "./queries.ts";
 import { Reconnector } from "./reconnector.ts";
+import { SeenMessages } from "./seen.ts";
 import { StateSync } from "./state_sync.ts";
 import { UserEvents } from "./user_events.ts";
 
@@ -55,13 +57,15 @@ export class SerfCore {
   readonly #leaver: Leaver;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
-  readonly #reader = new MsgpackReader({ remember: true });
+  readonly #reader: MsgpackReader;
+  readonly #seen = new SeenMessages();
   #events: SerfEvent[] = [];
-  #encodedPlace: { of: Coordinate; bytes: Uint8Array } | undefined;
   #state: "alive" | "leaving" | "left" = "alive";
 
-  constructor(options: SerfCoreOptions) {
-    this.#options = options;
+  constructor(given: SerfCoreOptions) {
+    const claims = given.claims ?? new Claims();
+    const options = this.#options = { ...given, claims };
+    this.#reader = new MsgpackReader({ strings: claims.strings });
     this.#config = options.serf;
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
@@ -76,6 +80,7 @@ export class SerfCore {
     });
     this.members = new Members({
       selfName: name,
+      table: () => this.memberlist.table,
       emit,
       contradictLeave: () => this.#announce(),
       later: (run) => {
@@ -121,6 +126,7 @@ export class SerfCore {
       keys,
       random: options.random,
       emit,
+      seen: this.#seen,
       broadcast: (message) => this.#broadcasts.query(message),
     });
     this.#sync = new StateSync({
@@ -262,7 +268,7 @@ export class SerfCore {
     const encoded = codec.encodeUserEvent(message);
     if (encoded.length > limit) throw refuse(encoded.length);
     this.#userEvents.clock.tick();
-    this.#takeUserEvent(message, encoded);
+    this.#takeUserEvent(message, asUser(encoded));
   }
 
   /** Asks everyone, or whom the filters take. See {@linkcode Queries.ask}. */
@@ -302,8 +308,7 @@ export class SerfCore {
 
   /** Estimated round-trip time to a member, in milliseconds; undefined where unknown. */
   rttMs(name: string): number | undefined {
-    const other = this.coordinates.other(name);
-    return other && distanceS(this.coordinates.own, other) * 1000;
+    return this.coordinates.rttMs(name);
   }
 
   /** All members, or one. */
@@ -316,7 +321,7 @@ export class SerfCore {
     if (this.#state !== "alive") return;
     const intent = { ltime: this.members.clock.time, node: this.memberlist.self.name };
     this.members.joinIntent(intent, this.memberlist.nowMs);
-    this.#broadcasts.intent(codec.encodeJoin(intent));
+    this.#broadcasts.intent(asUser(codec.encodeJoin(intent)));
   }
 
   #reap(): void {
@@ -340,45 +345,49 @@ export class SerfCore {
     });
   }
 
-  #takeUserEvent(message: codec.UserEventMessage, raw: Uint8Array | undefined): void {
+  /** `queued` is what others are told; absent where it came with a whole state. */
+  #takeUserEvent(message: codec.UserEventMessage, queued: Uint8Array | undefined): void {
+    if (queued !== undefined) this.#seen.add(queued);
     if (!this.#userEvents.accept(message)) return;
-    if (raw !== undefined) this.#broadcasts.userEvent(raw.slice());
+    if (queued !== undefined) this.#broadcasts.userEvent(queued);
     const { ltime, name, coalesce } = message;
     this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
   }
 
-  #userMessage(message: Uint8Array): void {
-    if (message.length === 0) throw new DecodeError("Serf message", "it is empty");
-    const reader = this.#reader.reset(message, 1);
+  #userMessage(bytes: Uint8Array, start: number, end: number): void {
+    if (start >= end) throw new DecodeError("Serf message", "it is empty");
+    const reader = this.#reader.reset(bytes, start + 1, end);
     const nowMs = this.memberlist.nowMs;
-    switch (message[0]) {
+    switch (bytes[start]) {
       case codec.SerfType.leave: {
         const intent = codec.decodeIntent(reader);
-        if (this.members.leaveIntent(intent, nowMs)) this.#broadcasts.intent(message.slice());
+        if (this.members.leaveIntent(intent, nowMs)) this.#broadcasts.intent(asUser(bytes, start, end));
         return;
       }
       case codec.SerfType.join: {
         const intent = codec.decodeIntent(reader);
-        if (this.members.joinIntent(intent, nowMs)) this.#broadcasts.intent(message.slice());
+        if (this.members.joinIntent(intent, nowMs)) this.#broadcasts.intent(asUser(bytes, start, end));
         return;
       }
-      case codec.SerfType.userEvent: {
-        const event = codec.decodeUserEvent(reader);
-        return this.#takeUserEvent(event, message);
-      }
+      case codec.SerfType.userEvent:
+        if (this.#seen.has(bytes, start, end)) return;
+        return this.#takeUserEvent(codec.decodeUserEvent(reader), asUser(bytes, start, end));
       case codec.SerfType.query:
-        return this.queries.receive(reader, message);
+        if (this.#seen.has(bytes, start, end)) return;
+        return this.queries.receive(reader, asUser(bytes, start, end));
       case codec.SerfType.queryResponse:
         return this.queries.receiveResponse(reader);
       case codec.SerfType.relay:
         return this.queries.receiveRelay(reader);
       default:
-        throw new DecodeError("Serf message", `type ${message[0]} is unknown`);
+        throw new DecodeError("Serf message", `type ${bytes[start]} is unknown`);
     }
   }
 
   #delegate(): Delegate {
     return {
+      createNode: (claim, nowMs) => new Member(claim, nowMs),
+      wantsNode: (node) => (node as Member).status !== MemberStatus.none,
       nodeJoined: (node) => this.members.nodeJoined(node),
       nodeLeft: (node) => {
         this.members.nodeLeft(node, this.memberlist.nowMs);
@@ -386,7 +395,7 @@ export class SerfCore {
       },
       nodeUpdated: (node) => this.members.nodeUpdated(node),
       nameConflict: (node, other) => this.#nameConflict(node, other),
-      userMessage: (message) => this.#userMessage(message),
+      userMessage: (bytes, start, end) => this.#userMessage(bytes, start, end),
       localState: () => this.#sync.local(),
       mergeRemoteState: (state, merging) =>
         this.#sync.merge(state, { ...merging, nowMs: this.memberlist.nowMs }),
@@ -394,8 +403,10 @@ export class SerfCore {
       answerKnock: (state) => this.#sync.answerKnock(state, this.memberlist.nowMs),
       broadcasts: (options: PickOptions, into: Uint8Array[]) => this.#broadcasts.pick(options, into),
       queued: () => this.#broadcasts.queued(),
-      ackPayload: () => this.#config.coordinates ? this.#ackPayload() : undefined,
-      pingCompleted: (node, rttMs, payload) => this.#learnRtt(node, rttMs, payload),
+      ackPayload: () => this.#config.coordinates ? this.coordinates.payload() : undefined,
+      pingCompleted: (node, rttMs, payload) => {
+        if (this.#config.coordinates && payload?.length) this.coordinates.learn(node.name, rttMs, payload);
+      },
       probed: (node, via, rttMs) => {
         if (this.reportProbes) this.#events.push({ kind: "probe", node: node.name, via, rttMs });
       },
@@ -409,18 +420,5 @@ export class SerfCore {
       other: new Endpoint(other.addr, other.port).toString(),
     });
     if (node === this.memberlist.self && this.#config.nameConflictResolution) this.queries.voteOnName();
-  }
-
-  /** Our place, encoded anew only when it has moved. */
-  #ackPayload(): Uint8Array {
-    const { own } = this.coordinates;
-    if (this.#encodedPlace?.of !== own) this.#encodedPlace = { of: own, bytes: encodePingPayload(own) };
-    return this.#encodedPlace.bytes;
-  }
-
-  #learnRtt(node: Node, rttMs: number, payload: Uint8Array | undefined): void {
-    if (!this.#config.coordinates || payload === undefined || payload.length === 0) return;
-    const coordinate = decodePingPayload(new MsgpackReader().reset(payload));
-    this.coordinates.update(node.name, coordinate, rttMs / 1000);
   }
 }

@@ -4,7 +4,7 @@ import { decodeFilter } from "../../gossip/codec/filter.ts";
 import { Keyring } from "../../gossip/codec/keyring.ts";
 import { LIMITS } from "../../gossip/codec/limits.ts";
 import { LzwDecoder } from "../../gossip/codec/lzw.ts";
-import { MsgpackReader } from "../../gossip/codec/msgpack_reader.ts";
+import { MsgpackReader, rememberStrings } from "../../gossip/codec/msgpack_reader.ts";
 import { decodePushPull } from "../../gossip/codec/push_pull.ts";
 import {
   decodeConflictResponse,
@@ -64,7 +64,7 @@ export function fuzzGossip(options: { seed: number; cases: number }): FuzzReport
 
 function makeTargets(random: Random): Target[] {
   const lzw = new LzwDecoder();
-  const reader = new MsgpackReader({ remember: true });
+  const reader = new MsgpackReader({ strings: rememberStrings() });
   const plain = new StreamCodec({ random });
   const sealed = new StreamCodec({ random, keyring: new Keyring([KEY]) });
   const from = new Endpoint(new Uint8Array([10, 0, 0, 2]), 7946);

@@ -134,6 +134,6 @@ function hasMoved(world: World, mover: SimNode): boolean {
   return world.nodes.every((node) => {
     const member = node.core.members.get(mover.name);
     return member !== undefined && member.status === 1 &&
-      member.node.endpoint.equals(mover.endpoint.addr, mover.endpoint.port);
+      member.endpoint.equals(mover.endpoint.addr, mover.endpoint.port);
   });
 }

@@ -1,3 +1,4 @@
+import { Claims } from "../../gossip/codec/claims.ts";
 import { DecodeError } from "../../gossip/codec/error.ts";
 import { encodeTags } from "../../gossip/codec/tags.ts";
 import { Endpoint } from "../../gossip/endpoint.ts";
@@ -53,6 +54,8 @@ export class World {
   readonly #byAddress = new Map<number, SimNode>();
   readonly #answers = new Map<string, (bytes: Uint8Array | undefined) => void>();
   readonly #options: WorldOptions;
+  /** All cores in one process: what they have in common is kept once. */
+  readonly #claims = new Claims({ slots: 32_768 });
   #streamId = 0;
   #addresses = 0;
   /** Told of every event of every node. */
@@ -90,14 +93,16 @@ export class World {
     };
     const random = seededRandom(this.random.int(0x7fff_ffff));
     const serf = { ...DEFAULT_SERF_CONFIG, ...this.#options.serf };
-    const core = new SerfCore({ serf, memberlist: config, advertise, random });
+    const core = new SerfCore({ serf, memberlist: config, advertise, random, claims: this.#claims });
     this.#options.tamper?.(core);
     return core;
   }
 
   /** Starts all nodes as a cluster that knows itself already. */
   startKnown(): void {
-    const all = this.nodes.map((node) => ({ ...node.core.memberlist.self.toAlive(), incarnation: 1 }));
+    const all = this.nodes.map((node) =>
+      this.#claims.of({ ...node.core.memberlist.self.toAlive(), incarnation: 1 })
+    );
     for (const node of this.nodes) {
       this.start(node);
       this.run(node, () => node.core.memberlist.preload(this.nowMs, all));
