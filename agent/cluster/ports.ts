@@ -1,5 +1,4 @@
 import type { NodeStateResponse, VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
-import type { StateUpdate } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 
 /** A member as the cluster's cores see it. */
 export interface ClusterMember {
@@ -18,21 +17,35 @@ export type LocalState = Pick<
   "workloads" | "capacity" | "cordoned" | "tags" | "policy" | "beacon"
 >;
 
+/** A version of a node's state. */
+export interface StateVersion {
+  incarnation: bigint;
+  version: bigint;
+}
+
 /** What a core wants done. Drivers do it and report back by the inputs named here. */
 export type ClusterEffect =
   /** A user event, coalescing off. */
   | { kind: "event"; name: string; payload: Uint8Array }
   /** Fetch the state of a node from itself (`since` undefined: whole); answer by `fetched`. */
-  | { kind: "fetch"; nodeId: string; since?: { incarnation: bigint; version: bigint } }
-  /** Fetch all states from one peer, after a join; answer by `learned`, one by one. */
+  | { kind: "fetch"; nodeId: string; since?: StateVersion }
+  /** Fetch all states from one peer, after a join; answer by `learned`, one by one, then `learnedAll`. */
   | { kind: "fetch-all"; nodeId: string }
   /** A copy of this workload with a better claim runs elsewhere: end the local one, without a tombstone. */
   | { kind: "end-duplicate"; id: string; generation: bigint; winner: string }
   /** A tombstone forbids a workload that runs here: end it. */
   | { kind: "end-stopped"; id: string; generation: bigint }
   /** Start a dead node's workload somewhere, with this generation; answer by `rescheduled`. */
-  | { kind: "reschedule"; id: string; generation: bigint; from: string; request: VmSpawnRequest }
-  /** Give this node's request of a workload in trust to these nodes. */
+  | {
+    kind: "reschedule";
+    id: string;
+    generation: bigint;
+    from: string;
+    request: VmSpawnRequest;
+    createdAtMs: bigint;
+    restarts: number;
+  }
+  /** Give this node's request of a workload in trust to these nodes; answer by `entrustDone`, for each. */
   | { kind: "entrust"; id: string; to: readonly string[] }
   /** The tombstones changed: keep them on disk. */
   | { kind: "save-tombstones" }
@@ -41,10 +54,24 @@ export type ClusterEffect =
   /** For the cluster's event stream and the log. */
   | { kind: "note"; nodeId: string; text: string };
 
-/** How a state is signed and checked; the beacon's part. */
+/** How this node's state is signed; the beacon's part. What the bytes say is defined at `StateUpdate` in peer.proto. */
 export interface StateSigner {
-  /** Sets `public_key` and `state_signature` over everything else of it. */
-  sign(state: NodeStateResponse): NodeStateResponse;
+  /** Goes into `public_key`. */
+  readonly publicKey: Uint8Array;
+  /** The signature as it goes into `state_signature`. */
+  sign(bytes: Uint8Array): string;
+}
+
+/** What somebody says to be a node's state. */
+export interface StateClaim {
+  nodeId: string;
+  /** What the signature must be over. */
+  bytes: Uint8Array;
+  /** The state, without its workloads. */
+  header: NodeStateResponse;
+  /** Empty where there is none. */
+  signature: string;
+  publicKey: Uint8Array;
 }
 
 /** Result of checking a state's signature. */
@@ -52,5 +79,5 @@ export type Verdict = "verified" | "unsigned" | { refused: string };
 
 /** Judges states of others before they are believed. */
 export interface StateVerifier {
-  verify(update: StateUpdate): Verdict;
+  verify(claim: StateClaim): Verdict;
 }

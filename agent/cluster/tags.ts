@@ -8,6 +8,8 @@ export const TAG = {
   fingerprint: "fp",
   /** "1" where the agent reschedules the workloads of failed nodes. */
   respawn: "respawn",
+  /** Architecture of the machine as containers call it: "amd64", "arm64". */
+  arch: "arch",
 } as const;
 
 /** What {@linkcode TAG.protocol} says. */

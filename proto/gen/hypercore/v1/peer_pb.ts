@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hypercore/v1/peer.proto.
  */
 export const file_hypercore_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChdoeXBlcmNvcmUvdjEvcGVlci5wcm90bxIMaHlwZXJjb3JlLnYxIjkKEUZldGNoU3RhdGVSZXF1ZXN0EhMKC2luY2FybmF0aW9uGAEgASgEEg8KB3ZlcnNpb24YAiABKAQiFAoSRmV0Y2hTdGF0ZXNSZXF1ZXN0InoKC1N0YXRlVXBkYXRlEjYKBXN0YXRlGAEgASgLMicuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuTm9kZVN0YXRlUmVzcG9uc2USFAoMYmFzZV92ZXJzaW9uGAIgASgEEg8KB3JlbW92ZWQYAyADKAkSDAoEaGFzaBgEIAEoBiJQCglIZWFydGJlYXQSDwoHbm9kZV9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoBBIPCgd2ZXJzaW9uGAMgASgEEgwKBGhhc2gYBCABKAYijgEKDFBsYWNlUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3QSCgoCaWQYAiABKAkSEgoKZ2VuZXJhdGlvbhgDIAEoBBIVCg1jcmVhdGVkX2F0X21zGAQgASgDEhAKCHJlc3RhcnRzGAUgASgNImIKDEV2aWN0UmVxdWVzdBIKCgJpZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhUKCGdyYWNlX21zGAMgASgNSACIAQESDgoGcmVhc29uGAQgASgJQgsKCV9ncmFjZV9tcyIPCg1FdmljdFJlc3BvbnNlIiEKE0ZldGNoUmVxdWVzdFJlcXVlc3QSCgoCaWQYASABKAkiTQoURmV0Y2hSZXF1ZXN0UmVzcG9uc2USNQoHcmVxdWVzdBgBIAEoCzIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXF1ZXN0ImoKDkVudHJ1c3RSZXF1ZXN0EgoKAmlkGAEgASgJEhUKDW93bmVyX25vZGVfaWQYAiABKAkSNQoHcmVxdWVzdBgDIAEoCzIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXF1ZXN0IhEKD0VudHJ1c3RSZXNwb25zZSIhCg1Db3Jkb25SZXF1ZXN0EhAKCGNvcmRvbmVkGAEgASgIIhAKDkNvcmRvblJlc3BvbnNlMuIECgtQZWVyU2VydmljZRJICgpGZXRjaFN0YXRlEh8uaHlwZXJjb3JlLnYxLkZldGNoU3RhdGVSZXF1ZXN0GhkuaHlwZXJjb3JlLnYxLlN0YXRlVXBkYXRlEkwKC0ZldGNoU3RhdGVzEiAuaHlwZXJjb3JlLnYxLkZldGNoU3RhdGVzUmVxdWVzdBoZLmh5cGVyY29yZS52MS5TdGF0ZVVwZGF0ZTABElQKBU9mZmVyEiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3QaJS5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVzcG9uc2USPwoFUGxhY2USGi5oeXBlcmNvcmUudjEuUGxhY2VSZXF1ZXN0GhguaHlwZXJjb3JlLnYxLlNwYXduRXZlbnQwARJACgVFdmljdBIaLmh5cGVyY29yZS52MS5FdmljdFJlcXVlc3QaGy5oeXBlcmNvcmUudjEuRXZpY3RSZXNwb25zZRJVCgxGZXRjaFJlcXVlc3QSIS5oeXBlcmNvcmUudjEuRmV0Y2hSZXF1ZXN0UmVxdWVzdBoiLmh5cGVyY29yZS52MS5GZXRjaFJlcXVlc3RSZXNwb25zZRJGCgdFbnRydXN0EhwuaHlwZXJjb3JlLnYxLkVudHJ1c3RSZXF1ZXN0Gh0uaHlwZXJjb3JlLnYxLkVudHJ1c3RSZXNwb25zZRJDCgZDb3Jkb24SGy5oeXBlcmNvcmUudjEuQ29yZG9uUmVxdWVzdBocLmh5cGVyY29yZS52MS5Db3Jkb25SZXNwb25zZWIGcHJvdG8z", [file_cluster_services_api_cluster, file_hypercore_v1_workload]);
+  fileDesc("ChdoeXBlcmNvcmUvdjEvcGVlci5wcm90bxIMaHlwZXJjb3JlLnYxIjkKEUZldGNoU3RhdGVSZXF1ZXN0EhMKC2luY2FybmF0aW9uGAEgASgEEg8KB3ZlcnNpb24YAiABKAQiFAoSRmV0Y2hTdGF0ZXNSZXF1ZXN0Io8BCgtTdGF0ZVVwZGF0ZRI2CgVzdGF0ZRgBIAEoCzInLmNsdXN0ZXIuc2VydmljZXMuYXBpLk5vZGVTdGF0ZVJlc3BvbnNlEhQKDGJhc2VfdmVyc2lvbhgCIAEoBBIPCgdyZW1vdmVkGAMgAygJEgwKBGhhc2gYBCABKAYSEwoLc2FtZV9oZWFkZXIYBSABKAgiUAoJSGVhcnRiZWF0Eg8KB25vZGVfaWQYASABKAkSEwoLaW5jYXJuYXRpb24YAiABKAQSDwoHdmVyc2lvbhgDIAEoBBIMCgRoYXNoGAQgASgGIo4BCgxQbGFjZVJlcXVlc3QSNQoHcmVxdWVzdBgBIAEoCzIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXF1ZXN0EgoKAmlkGAIgASgJEhIKCmdlbmVyYXRpb24YAyABKAQSFQoNY3JlYXRlZF9hdF9tcxgEIAEoAxIQCghyZXN0YXJ0cxgFIAEoDSJiCgxFdmljdFJlcXVlc3QSCgoCaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIVCghncmFjZV9tcxgDIAEoDUgAiAEBEg4KBnJlYXNvbhgEIAEoCUILCglfZ3JhY2VfbXMiDwoNRXZpY3RSZXNwb25zZSIhChNGZXRjaFJlcXVlc3RSZXF1ZXN0EgoKAmlkGAEgASgJIk0KFEZldGNoUmVxdWVzdFJlc3BvbnNlEjUKB3JlcXVlc3QYASABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdCJqCg5FbnRydXN0UmVxdWVzdBIKCgJpZBgBIAEoCRIVCg1vd25lcl9ub2RlX2lkGAIgASgJEjUKB3JlcXVlc3QYAyABKAsyJC5jbHVzdGVyLnNlcnZpY2VzLmFwaS5WbVNwYXduUmVxdWVzdCIRCg9FbnRydXN0UmVzcG9uc2UiIQoNQ29yZG9uUmVxdWVzdBIQCghjb3Jkb25lZBgBIAEoCCIQCg5Db3Jkb25SZXNwb25zZTLiBAoLUGVlclNlcnZpY2USSAoKRmV0Y2hTdGF0ZRIfLmh5cGVyY29yZS52MS5GZXRjaFN0YXRlUmVxdWVzdBoZLmh5cGVyY29yZS52MS5TdGF0ZVVwZGF0ZRJMCgtGZXRjaFN0YXRlcxIgLmh5cGVyY29yZS52MS5GZXRjaFN0YXRlc1JlcXVlc3QaGS5oeXBlcmNvcmUudjEuU3RhdGVVcGRhdGUwARJUCgVPZmZlchIkLmNsdXN0ZXIuc2VydmljZXMuYXBpLlZtU3Bhd25SZXF1ZXN0GiUuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlc3BvbnNlEj8KBVBsYWNlEhouaHlwZXJjb3JlLnYxLlBsYWNlUmVxdWVzdBoYLmh5cGVyY29yZS52MS5TcGF3bkV2ZW50MAESQAoFRXZpY3QSGi5oeXBlcmNvcmUudjEuRXZpY3RSZXF1ZXN0GhsuaHlwZXJjb3JlLnYxLkV2aWN0UmVzcG9uc2USVQoMRmV0Y2hSZXF1ZXN0EiEuaHlwZXJjb3JlLnYxLkZldGNoUmVxdWVzdFJlcXVlc3QaIi5oeXBlcmNvcmUudjEuRmV0Y2hSZXF1ZXN0UmVzcG9uc2USRgoHRW50cnVzdBIcLmh5cGVyY29yZS52MS5FbnRydXN0UmVxdWVzdBodLmh5cGVyY29yZS52MS5FbnRydXN0UmVzcG9uc2USQwoGQ29yZG9uEhsuaHlwZXJjb3JlLnYxLkNvcmRvblJlcXVlc3QaHC5oeXBlcmNvcmUudjEuQ29yZG9uUmVzcG9uc2ViBnByb3RvMw", [file_cluster_services_api_cluster, file_hypercore_v1_workload]);
 
 /**
  * @generated from message hypercore.v1.FetchStateRequest
@@ -56,6 +56,15 @@ export const FetchStatesRequestSchema: GenMessage<FetchStatesRequest> = /*@__PUR
 /**
  * A node's state, or the difference between two versions of it.
  *
+ * The root of a state commits to all of it but its tombstones: SHA-256 over the SHA-256 of the header (the NodeStateResponse
+ * in binary, without workloads, tombstones and state_signature), followed by the SHA-256 of each workload (the WorkloadState
+ * in binary) in the order of their ids. Binary is as protobuf writes it: fields by number, those unknown to the reader behind
+ * them, map entries in the order in which they came; so new fields take numbers above all others of their message.
+ *
+ * state_signature is made over the ASCII text "hypercore state 1", a zero byte, the root of the state at this version, and the
+ * SHA-256 over the SHA-256 of each of the update's tombstones in binary. It covers a difference as it covers the whole: both lead to
+ * the same root, so a state that was put together from differences is still its owner's, whoever passes it on.
+ *
  * @generated from message hypercore.v1.StateUpdate
  */
 export type StateUpdate = Message<"hypercore.v1.StateUpdate"> & {
@@ -81,11 +90,18 @@ export type StateUpdate = Message<"hypercore.v1.StateUpdate"> & {
   removed: string[];
 
   /**
-   * The first eight bytes of the SHA-256 over the whole state at this version.
+   * The first eight bytes of the root, as a little-endian number.
    *
    * @generated from field: fixed64 hash = 4;
    */
   hash: bigint;
+
+  /**
+   * In a difference: node (but for its id), beacon, policy, tags, agent_version and public_key are as before and left out.
+   *
+   * @generated from field: bool same_header = 5;
+   */
+  sameHeader: boolean;
 };
 
 /**

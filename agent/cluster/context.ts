@@ -1,0 +1,84 @@
+import type { Random } from "../../gossip/random.ts";
+import { CopyIndex } from "./copies.ts";
+import type { OwnState } from "./own_state.ts";
+import type { ClusterEffect } from "./ports.ts";
+import { Rendezvous } from "./rendezvous.ts";
+import type { StateTable } from "./state_table.ts";
+import { SteadyClock } from "./steady_clock.ts";
+import { TAG } from "./tags.ts";
+
+/** What the parts of a {@linkcode ClusterCore} share: time, states, and the effects they have. */
+export class CoreContext {
+  readonly clock = new SteadyClock();
+  readonly copies: CopyIndex;
+  /** Time of the outer clock, milliseconds since the epoch. */
+  wallMs = 0;
+  /** Ids whose copies, nodes or tombstones may have changed. */
+  readonly touched = new Set<string>();
+  #effects: ClusterEffect[] = [];
+  #line: Rendezvous | undefined;
+
+  constructor(
+    readonly parts: {
+      selfId: string;
+      random: Random;
+      own: OwnState;
+      table: StateTable;
+      /** Whether this node reschedules. */
+      respawn: boolean;
+    },
+  ) {
+    const { selfId, table } = parts;
+    this.copies = new CopyIndex((nodeId) => nodeId === selfId || table.get(nodeId)?.life === "live");
+  }
+
+  /** Steady time, milliseconds. */
+  get nowMs(): number {
+    return this.clock.nowMs;
+  }
+
+  emit(...effects: readonly ClusterEffect[]): void {
+    this.#effects.push(...effects);
+  }
+
+  note(nodeId: string, text: string): void {
+    this.#effects.push({ kind: "note", nodeId, text });
+  }
+
+  takeEffects(): ClusterEffect[] {
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  /** Nodes that speak this protocol and are there, this one included. */
+  liveNodes(): string[] {
+    const { selfId, table } = this.parts;
+    const ids = [selfId];
+    for (const { id, kind, life } of table.nodes.values()) {
+      if (kind === "hypercore" && life === "live") ids.push(id);
+    }
+    return ids;
+  }
+
+  /** How many nodes heartbeat. */
+  get size(): number {
+    return this.parts.table.liveCount + 1;
+  }
+
+  /** The line of those that reschedule. */
+  line(): Rendezvous {
+    if (this.#line !== undefined) return this.#line;
+    const { selfId, table, respawn } = this.parts;
+    return this.#line = new Rendezvous(
+      this.liveNodes().filter((id) => {
+        return id === selfId ? respawn : table.get(id)!.member.tags[TAG.respawn] === "1";
+      }),
+    );
+  }
+
+  /** Members came, went or changed. */
+  forgetLine(): void {
+    this.#line = undefined;
+  }
+}

@@ -1,0 +1,25 @@
+import { MAX_CLOCK_STEP_MS } from "./limits.ts";
+
+/**
+ * Time that only goes forward, and never far at once. A clock that is set, or a machine that sleeps, must not make
+ * everybody else look silent.
+ */
+export class SteadyClock {
+  /** Milliseconds since an arbitrary beginning. */
+  nowMs = 0;
+  #wallMs: number | undefined;
+
+  /** Takes the time of the outer clock; returns the steady one. */
+  advance(wallMs: number): number {
+    if (this.#wallMs !== undefined) {
+      this.nowMs += Math.min(Math.max(0, wallMs - this.#wallMs), MAX_CLOCK_STEP_MS);
+    }
+    this.#wallMs = wallMs;
+    return this.nowMs;
+  }
+
+  /** A steady time as the outer clock has it. */
+  toWallMs(steadyMs: number): number {
+    return (this.#wallMs ?? 0) + (steadyMs - this.nowMs);
+  }
+}
