@@ -1,6 +1,7 @@
 import type { BufferPool } from "./buffers.ts";
 import type { Counters } from "./counters.ts";
 import type { Deadlines } from "./deadlines.ts";
+import type { StaleRoutes } from "./hop/stale_routes.ts";
 import type { ProxyLimits } from "./limits.ts";
 import type { RouteTable } from "./route_table.ts";
 import type { UpstreamPool } from "./upstream_pool.ts";
@@ -12,6 +13,7 @@ export interface WorkerContext {
   readonly deadlines: Deadlines;
   readonly counters: Counters;
   readonly upstreams: UpstreamPool;
+  readonly stale: StaleRoutes;
   /** Replaced by `apply`. */
   routes: RouteTable;
   readonly now: () => number;
@@ -22,4 +24,6 @@ export interface ClientInfo {
   readonly address: string;
   readonly hostPort: number;
   readonly secure: boolean;
+  /** Another node's proxy, which has proved to be a member: its requests say themselves who asked. */
+  readonly hop?: { node: string };
 }

@@ -23,6 +23,9 @@ export class Counters {
   bytesIn = 0;
   bytesOut = 0;
   openConnections = 0;
+  hopsSent = 0;
+  hopsReceived = 0;
+  hopsRefused = 0;
   readonly #requests = [0, 0, 0, 0, 0];
   /** Per bucket, not cumulative; the last is above all bounds. */
   readonly #durations = new Array<number>(DURATION_BOUNDS_SECONDS.length + 1).fill(0);
@@ -45,6 +48,7 @@ export class Counters {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       openConnections: this.openConnections,
+      hops: { sent: this.hopsSent, received: this.hopsReceived, refused: this.hopsRefused },
       duration: {
         bounds: DURATION_BOUNDS_SECONDS,
         counts: DURATION_BOUNDS_SECONDS.map((_, i) => below += this.#durations[i]),
@@ -63,6 +67,9 @@ export function sumStats(all: readonly ProxyStats[]): ProxyStats {
     total.bytesIn += one.bytesIn;
     total.bytesOut += one.bytesOut;
     total.openConnections += one.openConnections;
+    total.hops.sent += one.hops.sent;
+    total.hops.received += one.hops.received;
+    total.hops.refused += one.hops.refused;
     total.duration.counts = total.duration.counts.map((count, i) => count + (one.duration.counts[i] ?? 0));
     total.duration.count += one.duration.count;
     total.duration.sumSeconds += one.duration.sumSeconds;

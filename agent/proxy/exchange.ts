@@ -1,22 +1,28 @@
 import type { Framing } from "./content.ts";
 import type { WorkerContext } from "./context.ts";
+import { ClaimRefused } from "./hop/dialer.ts";
+import { latin1 } from "./http1/bytes.ts";
 import type { ResponseHead } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
-import type { Upstream } from "./mod.ts";
+import type { PeerUpstream, Route, Upstream } from "./mod.ts";
+import { candidates } from "./route_table.ts";
 import { ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
 import type { UpstreamConnection } from "./upstream_pool.ts";
 
 export interface ExchangeOptions {
   context: WorkerContext;
-  upstream: Upstream;
-  /** Head to send; must stay as it is until `respond` resolves. */
-  requestHead: Uint8Array;
+  /** Its ways are tried one after the other while the request cannot have had an effect. */
+  route: Route;
+  /** What the route is at present; absent when no other will do. */
+  currentRoute?: () => Route | undefined;
+  /** Head to send by that way, and the body when all of it is there; must stay as it is until `respond` resolves. */
+  requestHead(upstream: Upstream): Uint8Array;
   isHead: boolean;
   /** May be sent once more when a kept connection turns out to be stale: safe, and without a body. */
   canRetry: boolean;
   /** The exchange may turn the connection into a tunnel, so it gets a fresh one. */
   upgrade: boolean;
-  /** Moves the request body, if there is one. What it throws is the client's fault unless the sink failed. */
+  /** Moves the request body, if it does not go with the head. What it throws is the client's fault unless the sink failed. */
   sendBody?: (sink: ContentSink) => Promise<void>;
   /** Passes an interim response (1xx) on; its fields stand in `buffer`. */
   onInterim(response: ResponseHead, buffer: Uint8Array): Promise<void>;
@@ -38,6 +44,8 @@ export class Exchange {
   #clientEnded = false;
   #aborted = false;
   #connecting?: AbortController;
+  /** Some of the body may have been sent, and is not here any more. */
+  #bodyMoves = false;
 
   constructor(private readonly options: ExchangeOptions) {}
 
@@ -46,31 +54,98 @@ export class Exchange {
    * returned. Throws {@linkcode HttpError} with the status to answer, or what `sendBody` threw.
    */
   async respond(): Promise<number> {
-    const { context, upstream, upgrade, canRetry } = this.options;
+    const { context: { stale }, currentRoute } = this.options;
+    let { route } = this.options;
+    for (let isFirst = true;; isFirst = false) {
+      let failure: unknown;
+      let wentAway = false;
+      for (const upstream of candidates(route)) {
+        const isPeer = upstream.kind === "peer";
+        wentAway ||= isPeer;
+        try {
+          const headEnd = await this.#exchange(upstream);
+          if (isPeer) this.options.context.counters.hopsSent++;
+          return headEnd;
+        } catch (error) {
+          failure = error;
+          if (!(error instanceof HttpError) || !error.unsent || this.#bodyMoves) throw error;
+          if (isPeer) this.#reportStale(route, upstream, error);
+        }
+      }
+      // Others know better where the workload is; so will this node soon.
+      if (!isFirst || !wentAway || !currentRoute) throw failure;
+      const { signal } = this.#connecting = new AbortController();
+      this.options.owner.deadlineMs = Infinity;
+      const changed = await stale.wait(route, currentRoute, signal);
+      if (!changed) throw failure;
+      route = changed;
+    }
+  }
+
+  /** By one way: throws an error that is `unsent` when another may be tried. */
+  async #exchange(upstream: Upstream): Promise<number> {
+    const { context, upgrade, canRetry } = this.options;
+    const requestHead = this.options.requestHead(upstream);
     for (;;) {
       this.#throwIfAborted();
       const kept = upgrade ? undefined : context.upstreams.takeIdle(upstream);
-      const connection = kept ?? await this.#connect();
+      const connection = kept ?? await this.#connect(upstream);
       this.connection = connection;
       if (this.#clientEnded) this.#closeWrite();
-      this.sending = this.#send(connection);
+      this.sending = this.#send(connection, requestHead);
       this.#touchResponse();
+      let headEnd: number;
       try {
-        return await this.#responseHead(connection);
+        headEnd = await this.#responseHead(connection);
       } catch (error) {
-        const isStale = connection.reused && connection.source.buffered === 0 &&
-          !(error instanceof HttpError);
+        const isSilent = connection.source.buffered === 0 && !(error instanceof HttpError);
         connection.close();
         if (this.#clientFault !== undefined) throw this.#clientFault;
         this.#throwIfAborted();
         if (this.#timedOut) {
           throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), { cause: error });
         }
-        if (isStale && canRetry) continue;
+        if (isSilent && connection.reused && canRetry) continue;
         if (error instanceof HttpError && error.status === 502) throw error;
-        throw new HttpError(502, "the workload closed the connection before it answered", { cause: error });
+        const options = { cause: error, unsent: isSilent && canRetry };
+        throw new HttpError(502, "the workload closed the connection before it answered", options);
       }
+      if (upstream.kind === "peer") this.#throwIfRefused(connection, headEnd);
+      return headEnd;
     }
+  }
+
+  /** The other node's proxy may answer by itself that it could not serve the request. */
+  #throwIfRefused(connection: UpstreamConnection, headEnd: number): void {
+    const { response } = this.options;
+    const { source } = connection;
+    const refusal = latin1(source.buffer, response.hopStart, response.hopEnd);
+    if (refusal === "") return;
+    const framing = this.framing();
+    const bytes = framing.kind === "length" ? framing.bytes : 0;
+    source.start = headEnd;
+    if (this.sent && framing.kind !== "until-close" && bytes <= source.buffered) {
+      source.start += bytes;
+      this.finish();
+    } else {
+      connection.close();
+    }
+    this.connection = undefined;
+    if (refusal === "not-here") {
+      throw new HttpError(503, "the workload is not where it was last seen", {
+        unsent: true,
+        hop: "not-here",
+      });
+    }
+    throw new HttpError(502, "the workload cannot be reached on its node", { unsent: true });
+  }
+
+  #reportStale(route: Route, { node }: PeerUpstream, error: HttpError): void {
+    const { id, hostPort } = route;
+    const isRefused = error.cause instanceof ClaimRefused;
+    const reason = error.hop === "not-here" ? "not-here" : isRefused ? "refused" : "unreachable";
+    const cause = error.cause instanceof Error ? `: ${error.cause.message}` : "";
+    this.options.context.stale.report({ id, hostPort, node, reason, detail: error.message + cause });
   }
 
   /** How the response's end is found; the head must have been parsed. */
@@ -89,6 +164,7 @@ export class Exchange {
       this.framing().kind !== "until-close" && response.status !== 101;
     if (isReusable) this.connection?.release();
     else this.connection?.close();
+    this.connection = undefined; // a client that leaves from now on leaves it alone
   }
 
   /** The client has closed its sending half: so does its request upstream, which may still answer. */
@@ -116,8 +192,8 @@ export class Exchange {
     this.#touchResponse();
   }
 
-  async #connect(): Promise<UpstreamConnection> {
-    const { context, upstream, owner } = this.options;
+  async #connect(upstream: Upstream): Promise<UpstreamConnection> {
+    const { context, owner } = this.options;
     owner.deadlineMs = Infinity; // connect() has its own
     this.#connecting = new AbortController();
     return await context.upstreams.connect(upstream, this.#connecting.signal);
@@ -127,8 +203,8 @@ export class Exchange {
     if (this.#aborted) throw new DOMException("The client is gone", "AbortError");
   }
 
-  async #send(connection: UpstreamConnection): Promise<void> {
-    const { requestHead, sendBody, context } = this.options;
+  async #send(connection: UpstreamConnection, requestHead: Uint8Array): Promise<void> {
+    const { sendBody, context } = this.options;
     if (!sendBody) {
       try {
         const written = await connection.conn.write(requestHead);
@@ -142,6 +218,7 @@ export class Exchange {
     const sink = new ConnectionSink(connection.conn, context.buffers, requestHead.length);
     try {
       await sink.write(requestHead);
+      this.#bodyMoves = true;
       await sendBody(sink);
       this.sent = true;
     } catch (error) {

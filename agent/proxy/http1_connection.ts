@@ -4,11 +4,18 @@ import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
 import { errorPage, reasonPhrase } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { CR, latin1, LF, putText } from "./http1/bytes.ts";
+import { CR, latin1, LF, putBytes, putText } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
-import { forwardingFields, REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
+import {
+  type ForwardingFacts,
+  forwardingFields,
+  REWRITE_SLACK_BYTES,
+  rewriteRequest,
+  rewriteResponse,
+} from "./http1/rewrite.ts";
 import { HttpError } from "./http_error.ts";
-import type { Upstream } from "./mod.ts";
+import { hopLine, parseHopField } from "./hop/hop_field.ts";
+import type { Route, Upstream } from "./mod.ts";
 import { ChunkingSink, closeQuietly, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
 import type { Source } from "./source.ts";
 import { tunnel } from "./tunnel.ts";
@@ -34,6 +41,8 @@ export class Http1Connection implements Watched {
   #expired = false;
   /** Where the head in the buffer ends, until it is consumed. */
   #requestEnd = CONSUMED;
+  /** The body of the request in hand has gone with its head. */
+  #isWhole = false;
   #accept = "";
   #closed = false;
   /** Status sent for the request in hand; 0 while none is. */
@@ -44,6 +53,9 @@ export class Http1Connection implements Watched {
   #host = "";
   #authority: Authority = { hostname: "", label: "" };
   #forwarding = "";
+  /** Of the last hop, and what it says. */
+  #hop = "";
+  #facts: ForwardingFacts & { id: string };
 
   constructor(
     private readonly conn: Deno.Conn,
@@ -52,6 +64,8 @@ export class Http1Connection implements Watched {
   ) {
     this.#context = options.context;
     this.#client = options.client;
+    const { address, hostPort, secure } = options.client;
+    this.#facts = { id: "", clientAddress: address, scheme: secure ? "https" : "http", port: hostPort };
   }
 
   get isIdle(): boolean {
@@ -96,6 +110,7 @@ export class Http1Connection implements Watched {
     this.#status = 0;
     this.#isCounted = false;
     this.#requestEnd = CONSUMED;
+    this.#isWhole = false;
     this.#accept = "";
     try {
       return await this.#relayOne();
@@ -123,24 +138,39 @@ export class Http1Connection implements Watched {
     const headBytes = headEnd - source.start;
     counters.bytesIn += headBytes;
     this.#requestEnd = headEnd;
-    const upstream = this.#route();
+    const route = this.#route();
     if (request.contentLength > limits.maxBodyBytes) throw new HttpError(413, "the body is too large");
 
     const upgrade = request.upgrade && !request.hasBody && request.minor === 1;
     const pooled = buffers.takeSmall();
     const most = headBytes + this.#forwarding.length + REWRITE_SLACK_BYTES;
     const out = most <= pooled.length ? pooled : new Uint8Array(most);
-    const length = rewriteRequest(out, source.buffer, request, { forwarding: this.#forwarding, upgrade });
+    const forwarding = this.#forwardingFor(route.upstream, route);
+    const headLength = rewriteRequest(out, source.buffer, request, { forwarding, upgrade });
     source.start = headEnd;
     this.#requestEnd = CONSUMED;
-    const { hasBody } = request;
+    // A body that is all here goes with its head, so that both can be sent once more, elsewhere.
+    const isWhole = this.#isWhole = request.contentLength > 0 && request.contentLength <= source.buffered &&
+      !request.expectsContinue && headLength + request.contentLength <= out.length;
+    let length = headLength;
+    if (isWhole) {
+      length = putBytes(out, headLength, source.buffer, headEnd, headEnd + request.contentLength);
+      source.start += request.contentLength;
+      counters.bytesIn += request.contentLength;
+    }
+    const hasBody = request.hasBody && !isWhole;
     this.#phase = "exchange";
+    const first = out.subarray(0, length);
     const exchange = this.#exchange = new Exchange({
       context: this.#context,
-      upstream,
-      requestHead: out.subarray(0, length),
+      route,
+      currentRoute: this.#client.hop ? undefined : this.#currentRoute,
+      requestHead: (upstream) => {
+        const other = this.#forwardingFor(upstream, route);
+        return other === forwarding ? first : splice(first, request.forwardingAt, forwarding, other);
+      },
       isHead: request.isHead,
-      canRetry: request.isSafe && !hasBody,
+      canRetry: request.isSafe && !request.hasBody,
       upgrade,
       sendBody: hasBody ? (sink) => this.#sendBody(sink) : undefined,
       onInterim: (response, buffer) => this.#passInterim(response, buffer),
@@ -152,7 +182,7 @@ export class Http1Connection implements Watched {
       const responseEnd = await exchange.respond();
       return await this.#relayResponse(exchange, responseEnd);
     } catch (error) {
-      if (this.#status === 0) this.#accept = acceptField(out, length);
+      if (this.#status === 0) this.#accept = acceptField(out, headLength);
       throw error;
     } finally {
       // While the head may still be being written its buffer must not be used again.
@@ -188,24 +218,43 @@ export class Http1Connection implements Watched {
     if (source.buffered >= 2 && buffer[start] === CR && buffer[start + 1] === LF) source.start += 2;
   }
 
-  /** The upstream for the request in hand. Throws {@linkcode HttpError}: 400, 404. */
-  #route(): Upstream {
+  /** The route of the request in hand. Throws {@linkcode HttpError}: 400, 404, 421. */
+  #route(): Route {
     const { buffer } = this.source;
-    const { hostStart, hostEnd } = this.#request;
-    if (!equalsText(buffer, hostStart, hostEnd, this.#host)) {
+    const { hostStart, hostEnd, hopStart, hopEnd } = this.#request;
+    const isHop = this.#client.hop !== undefined;
+    const isSameHop = !isHop || (this.#hop !== "" && equalsText(buffer, hopStart, hopEnd, this.#hop));
+    if (!isSameHop || !equalsText(buffer, hostStart, hostEnd, this.#host)) {
+      if (isHop) {
+        this.#facts = parseHopField(this.#hop = latin1(buffer, hopStart, hopEnd));
+      }
       const host = latin1(buffer, hostStart, hostEnd);
       this.#authority = parseAuthority(host);
       this.#host = host;
-      const { address, secure, hostPort } = this.#client;
-      this.#forwarding = forwardingFields(
-        { clientAddress: address, scheme: secure ? "https" : "http", port: hostPort },
-        host,
-      );
+      this.#forwarding = forwardingFields(this.#facts, host);
     }
     if (this.#host === "") throw new HttpError(400, "empty Host");
-    const upstream = this.#context.routes.lookup(this.#client.hostPort, this.#authority);
-    if (!upstream) throw new HttpError(404, "no workload answers to this host name here");
-    return upstream;
+    if (isHop) return this.#localRoute();
+    const route = this.#currentRoute();
+    if (!route) throw new HttpError(404, "no workload answers to this host name here");
+    return route;
+  }
+
+  readonly #currentRoute = (): Route | undefined =>
+    this.#context.routes.lookup(this.#client.hostPort, this.#authority);
+
+  /** What came by a hop is served here or not at all. */
+  #localRoute(): Route {
+    const { id, port } = this.#facts;
+    const upstream = this.#context.routes.lookupLocal(port, id);
+    if (!upstream) throw new HttpError(421, "the workload does not run on this node", { hop: "not-here" });
+    this.#context.counters.hopsReceived++;
+    return { id, aliases: [], hostPort: port, upstream };
+  }
+
+  /** The lines that tell a container, or the proxy of its node, who asks. */
+  #forwardingFor(upstream: Upstream, { id }: Route): string {
+    return upstream.kind === "tcp" ? this.#forwarding : hopLine({ ...this.#facts, id });
   }
 
   async #sendBody(sink: ContentSink): Promise<void> {
@@ -364,15 +413,16 @@ export class Http1Connection implements Watched {
   /** Answers by itself; returns whether the connection can go on. */
   async #answer(failure: HttpError): Promise<boolean> {
     const request = this.#request;
-    const isParsed = failure.status === 404 || failure.status >= 502;
-    const goesOn = isParsed && !request.hasBody && !request.close && request.minor === 1 && !this.#draining;
-    if (goesOn && this.#requestEnd !== CONSUMED) this.source.start = this.#requestEnd;
+    const isParsed = failure.status === 404 || failure.status === 421 || failure.status >= 502;
+    const next = isParsed ? this.#nextRequest() : CONSUMED;
+    const goesOn = next !== CONSUMED && !request.close && request.minor === 1 && !this.#draining;
+    if (goesOn) this.source.start = next;
     const { contentType, body } = errorPage(failure.status, failure.message, this.#accept);
     const head =
       `HTTP/1.1 ${failure.status} ${reasonPhrase(failure.status)}\r\nContent-Type: ${contentType}\r\n` +
-      `Content-Length: ${body.length}\r\nCache-Control: no-store\r\n${
-        goesOn ? "" : "Connection: close\r\n"
-      }\r\n`;
+      `Content-Length: ${body.length}\r\nCache-Control: no-store\r\n` +
+      (this.#client.hop && failure.hop ? `Hypercore-Hop: ${failure.hop}\r\n` : "") +
+      (failure.status === 503 ? "Retry-After: 1\r\n" : "") + (goesOn ? "\r\n" : "Connection: close\r\n\r\n");
     const text = isParsed && request.isHead ? head : head + body;
     const bytes = new Uint8Array(text.length);
     putText(bytes, 0, text);
@@ -388,6 +438,15 @@ export class Http1Connection implements Watched {
       return false; // the client is gone
     }
     return goesOn;
+  }
+
+  /** Where the request behind the one in hand begins; CONSUMED when the body of that one has not arrived. */
+  #nextRequest(): number {
+    const { hasBody, chunked, contentLength } = this.#request;
+    const { start, end } = this.source;
+    if (this.#requestEnd === CONSUMED) return hasBody && !this.#isWhole ? CONSUMED : start;
+    if (!hasBody) return this.#requestEnd;
+    return chunked || this.#requestEnd + contentLength > end ? CONSUMED : this.#requestEnd + contentLength;
   }
 
   #count(): void {
@@ -414,6 +473,15 @@ export class Http1Connection implements Watched {
       // The client is gone already.
     }
   }
+}
+
+/** The message with `text` in place of `old`, which stands at `at`. */
+function splice(message: Uint8Array, at: number, old: string, text: string): Uint8Array {
+  const spliced = new Uint8Array(message.length - old.length + text.length);
+  spliced.set(message.subarray(0, at));
+  putText(spliced, at, text);
+  spliced.set(message.subarray(at + old.length), at + text.length);
+  return spliced;
 }
 
 /** Whether `buffer[start, end)` is exactly that Latin-1 text. */

@@ -190,6 +190,16 @@ Deno.test("a kept connection that turns out stale is replaced for a GET, not for
   assert.equal(upstream.accepted, 2);
 });
 
+Deno.test("clients that leave after their answers leave the kept connection to the next", async () => {
+  await using upstream = new TestUpstream(echo);
+  await using proxied = await proxyTo(upstream, { limits: SHORT });
+  const post = "POST / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+  for (const request of [LAST_GET, post, post, LAST_GET, post]) {
+    assert.match(await exchangeRaw(proxied.port, request), /^HTTP\/1\.1 200 /);
+  }
+  assert.equal(upstream.accepted, 1);
+});
+
 Deno.test("a client that leaves takes its request with it at once", async () => {
   const gone = Promise.withResolvers<void>();
   const arrived = Promise.withResolvers<void>();

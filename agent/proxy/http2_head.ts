@@ -1,10 +1,12 @@
 import { parseAuthority } from "./authority.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import { latin1, putText, TARGET, TOKEN } from "./http1/bytes.ts";
+import { hopLine } from "./hop/hop_field.ts";
+import { HOP_FIELD } from "./http1/fields.ts";
 import { Field, type ResponseHead } from "./http1/head.ts";
 import { forwardingFields } from "./http1/rewrite.ts";
 import { HttpError } from "./http_error.ts";
-import type { Upstream } from "./mod.ts";
+import type { Route, Upstream } from "./mod.ts";
 
 /** Fields that HTTP/2 does not have (RFC 9113 §8.2.2), that end here, or that only the proxy sets. */
 const DROPPED = new Set([
@@ -23,15 +25,18 @@ const DROPPED = new Set([
   "forwarded",
   "x-real-ip",
   "expect",
+  HOP_FIELD,
 ]);
 
 /** An HTTP/2 request on its way to being an HTTP/1.1 one. */
 export interface RoutedRequest {
-  upstream: Upstream;
+  route: Route;
+  /** What it is at present. */
+  currentRoute(): Route | undefined;
   /** As announced; -1 when it was not. */
   contentLength: number;
-  /** The HTTP/1.1 head, with the field that frames the body: its length, if any. */
-  head(body: number | "chunked" | undefined): Uint8Array;
+  /** The HTTP/1.1 head for one way of the route, with the field that frames the body: its length, if any. */
+  head(upstream: Upstream, body: number | "chunked" | undefined): Uint8Array;
 }
 
 /** Checks and routes a request. Throws {@linkcode HttpError}: 400, 404, 413, 414, 431, 501. */
@@ -52,8 +57,8 @@ export function routeRequest(
   if (hostField !== null && hostField.toLowerCase() !== host.toLowerCase()) {
     throw new HttpError(400, "Host and :authority differ");
   }
-  const upstream = routes.lookup(client.hostPort, authority);
-  if (!upstream) throw new HttpError(404, "no workload answers to this host name here");
+  const route = routes.lookup(client.hostPort, authority);
+  if (!route) throw new HttpError(404, "no workload answers to this host name here");
   const contentLength = parseLength(headers.get("content-length"));
   if (contentLength > limits.maxBodyBytes) throw new HttpError(413, "the body is too large");
   if (contentLength > 0 && request.body === null) {
@@ -65,15 +70,18 @@ export function routeRequest(
   const line = `${method} ${
     path === "/*" && method === "OPTIONS" ? "*" : path
   } HTTP/1.1\r\nHost: ${host}\r\n`;
-  const forwarding = forwardingFields(
-    { clientAddress: client.address, scheme: client.secure ? "https" : "http", port: client.hostPort },
-    host,
-  );
+  const facts = {
+    id: route.id,
+    clientAddress: client.address,
+    scheme: client.secure ? "https" as const : "http" as const,
+    port: client.hostPort,
+  };
   return {
-    upstream,
+    route,
+    currentRoute: () => context.routes.lookup(client.hostPort, authority),
     contentLength,
-    head(body) {
-      let text = line + fields + forwarding;
+    head(upstream, body) {
+      let text = line + fields + (upstream.kind === "peer" ? hopLine(facts) : forwardingFields(facts, host));
       if (body === "chunked") text += "Transfer-Encoding: chunked\r\n";
       else if (body !== undefined) text += `Content-Length: ${body}\r\n`;
       text += "\r\n";

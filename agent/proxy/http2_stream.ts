@@ -92,12 +92,12 @@ export class Http2Stream implements Watched {
     const length = await this.#bodyLength(routed.contentLength);
     this.#throwIfAborted();
     const hasBody = length === "chunked" || (length ?? 0) > 0;
-    const head = routed.head(length);
-    this.#context.counters.bytesIn += head.length;
+    this.#context.counters.bytesIn += routed.head(routed.route.upstream, length).length;
     const exchange = this.#exchange = new Exchange({
       context: this.#context,
-      upstream: routed.upstream,
-      requestHead: head,
+      route: routed.route,
+      currentRoute: routed.currentRoute,
+      requestHead: (upstream) => routed.head(upstream, length),
       isHead: request.method === "HEAD",
       canRetry: !hasBody && ["GET", "HEAD", "OPTIONS"].includes(request.method),
       upgrade: false,

@@ -37,6 +37,12 @@ export interface ProxyLimits {
   maxUpstreamConnections: number;
   maxIdleUpstreamConnections: number;
   upstreamIdleTimeoutMs: number;
+  /** Connections of other nodes' proxies, of all workers together; beyond it new ones are closed. */
+  maxHopConnections: number;
+  /** How long a request whose route proved stale waits for another: 502 or 503. */
+  staleRouteWaitMs: number;
+  /** Requests of one worker that wait so at a time; more are answered at once. */
+  maxStaleWaits: number;
   /**
    * HTTP/2 streams at a time on one connection: 503. Clients are told 200, which is fixed in Deno's HTTP server, as are
    * 16 KiB for the header fields of a request over HTTP/2 (431).
@@ -70,6 +76,9 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxUpstreamConnections: 4096,
   maxIdleUpstreamConnections: 256,
   upstreamIdleTimeoutMs: 30_000,
+  maxHopConnections: 8192,
+  staleRouteWaitMs: 2_000,
+  maxStaleWaits: 1024,
   maxStreams: 200,
   maxStreamResets: 200,
   shutdownGraceMs: 5_000,

@@ -1,3 +1,12 @@
+import {
+  accept,
+  type Accepting,
+  closeAll,
+  type Connection,
+  isPeerFailure,
+  Opening,
+  stopAccepting,
+} from "./accepting.ts";
 import { Source } from "./source.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import { Http1Connection } from "./http1_connection.ts";
@@ -16,26 +25,10 @@ export interface ListenersOptions {
   maxConnections: number;
 }
 
-/** A listener and the loop that accepts on it, which ends some time after the listener has been closed. */
-interface Accepting {
-  listener: Deno.Listener;
-  ended: Promise<void>;
-}
-
-interface Connection {
-  readonly isIdle: boolean;
-  run(): Promise<void>;
-  drain(): void;
-  close(): void;
-}
-
 const TOO_MANY = new TextEncoder().encode(
   "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n\r\n" +
     '{"error":"the proxy has as many connections as it may","status":503,"title":"Service Unavailable"}\n',
 );
-/** Pause after a failed accept, which mostly means that file descriptors have run out. */
-const ACCEPT_RETRY_MS = 50;
-
 /** One worker's listeners, one per host port and bind address, and the connections they accepted. */
 export class Listeners {
   readonly #open = new Map<number, Accepting[]>();
@@ -72,11 +65,7 @@ export class Listeners {
   /** Closes the listeners, waits for requests in flight at most `graceMs`, then closes every connection. */
   async stop(graceMs: number): Promise<void> {
     await Promise.all([...this.#open.keys()].map((port) => this.#closePort(port)));
-    const until = performance.now() + graceMs;
-    while (this.#connections.size > 0 && performance.now() < until) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    for (const connection of this.#connections.keys()) connection.close();
+    await closeAll(this.#connections, graceMs);
   }
 
   async #closePort(port: number): Promise<void> {
@@ -108,21 +97,7 @@ export class Listeners {
       for (const listener of listeners) closeQuietly(listener);
       throw error;
     }
-    return listeners.map((listener) => ({ listener, ended: this.#accept(listener, port) }));
-  }
-
-  async #accept(listener: Deno.Listener, hostPort: number): Promise<void> {
-    for (;;) {
-      try {
-        const conn = await listener.accept();
-        this.#serve(conn, hostPort);
-      } catch (error) {
-        // Closed by us.
-        if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;
-        // The client left before it was accepted, or descriptors have run out.
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
-      }
-    }
+    return listeners.map((listener) => accept(listener, (conn) => this.#serve(conn, port)));
   }
 
   async #serve(conn: Deno.Conn, hostPort: number): Promise<void> {
@@ -191,50 +166,4 @@ export class Listeners {
     }
     return false;
   }
-}
-
-/** The port is closed only when a pending accept has come to its end. */
-async function stopAccepting(accepting: Accepting[]): Promise<void> {
-  for (const { listener } of accepting) closeQuietly(listener);
-  await Promise.all(accepting.map(({ ended }) => ended));
-}
-
-/** A connection that has not yet said which protocol it speaks. */
-class Opening implements Connection {
-  deadlineMs: number;
-  readonly isIdle = true;
-
-  constructor(private readonly conn: Deno.Conn, private readonly context: WorkerContext) {
-    this.deadlineMs = context.deadlines.nowMs + context.limits.handshakeTimeoutMs;
-    context.deadlines.add(this);
-  }
-
-  run(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  drain(): void {
-    this.close();
-  }
-
-  done(): void {
-    this.context.deadlines.remove(this);
-  }
-
-  close(): void {
-    this.done();
-    closeQuietly(this.conn);
-  }
-
-  onDeadline(): void {
-    this.close();
-  }
-}
-
-/** Whether an error says no more than that the other side has gone, or that we have closed the connection. */
-function isPeerFailure(error: unknown): boolean {
-  return error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.BrokenPipe ||
-    error instanceof Deno.errors.UnexpectedEof || error instanceof Deno.errors.BadResource ||
-    error instanceof Deno.errors.Interrupted || error instanceof Deno.errors.InvalidData ||
-    error instanceof Deno.errors.NotConnected || error instanceof Deno.errors.TimedOut;
 }

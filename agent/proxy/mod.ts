@@ -1,6 +1,9 @@
 import type { Log } from "../../runtime/log.ts";
+import type { HopEnd, PeerUpstream, StaleRoute } from "./hop/contract.ts";
 import type { ProxyLimits } from "./limits.ts";
 
+export type { HopEnd, HopIdentity, PeerUpstream, StaleRoute } from "./hop/contract.ts";
+export { fingerprintOf, HOP_ALPN, HOP_SERVER_NAME, hopSecret, parseFingerprint } from "./hop/protocol.ts";
 export { openProxy } from "./supervisor.ts";
 export { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
 
@@ -20,6 +23,8 @@ export interface ProxyOptions {
   http2?: boolean;
   limits?: Partial<ProxyLimits>;
   log: Log;
+  /** Told of routes to other nodes that proved wrong; at most once a second for one route and node. */
+  onStale?: (route: StaleRoute) => void;
   /** How often the certificate files are looked at. */
   tlsPollMs?: number;
   /** Starts a worker thread; only tests give another. */
@@ -34,9 +39,18 @@ export interface Route {
   aliases: readonly string[];
   hostPort: number;
   upstream: Upstream;
+  /** Other ways to the workload, in the order they are tried when the one before cannot have had an effect. */
+  fallbacks?: readonly Upstream[];
 }
 
-export type Upstream = { kind: "tcp"; hostname: string; port: number };
+/** A container of this node. */
+export interface LocalUpstream {
+  kind: "tcp";
+  hostname: string;
+  port: number;
+}
+
+export type Upstream = LocalUpstream | PeerUpstream;
 
 /** A host port the proxy could not open. */
 export interface PortFailure {
@@ -47,7 +61,7 @@ export interface PortFailure {
 /**
  * The data plane as the agent sees it. It knows routes; it knows nothing of gossip or containerd.
  */
-export interface Proxy extends AsyncDisposable {
+export interface Proxy extends HopEnd, AsyncDisposable {
   /**
    * Replaces the whole route table. Resolves when every worker serves the new table and every listener that is
    * needed is open and every other one closed (connections in flight finish). Failures leave the other ports alone.
@@ -69,6 +83,8 @@ export interface ProxyStats {
   bytesIn: number;
   bytesOut: number;
   openConnections: number;
+  /** Requests sent to, and taken from, other nodes' proxies, and connections from there that could not prove membership. */
+  hops: { sent: number; received: number; refused: number };
   /**
    * Cumulative histogram of request duration: upper bounds in seconds, counts, then the count of all (also of those
    * above the last bound) and the sum.

@@ -1,5 +1,10 @@
 import type { Authority } from "./authority.ts";
-import type { Route, Upstream } from "./mod.ts";
+import type { LocalUpstream, Route, Upstream } from "./mod.ts";
+
+/** All ways of a route, in the order they are tried. */
+export function candidates(route: Route): readonly Upstream[] {
+  return route.fallbacks?.length ? [route.upstream, ...route.fallbacks] : [route.upstream];
+}
 
 /** Which workload answers a host name on a host port. Immutable; `apply` builds a new one. */
 export class RouteTable {
@@ -29,13 +34,20 @@ export class RouteTable {
     return [...this.#ports.keys()];
   }
 
-  lookup(hostPort: number, authority: Authority): Upstream | undefined {
+  lookup(hostPort: number, authority: Authority): Route | undefined {
     const route = this.#ports.get(hostPort)?.get(authority.label);
     if (!route) return undefined;
     const { hostname, label } = authority;
     if (this.baseDomain !== undefined && hostname !== label && hostname !== `${label}.${this.baseDomain}`) {
       return undefined;
     }
-    return route.upstream;
+    return route;
+  }
+
+  /** The container of this very node that serves a workload, for requests that came through another node. */
+  lookupLocal(hostPort: number, id: string): LocalUpstream | undefined {
+    const route = this.#ports.get(hostPort)?.get(id);
+    if (route?.id.toLowerCase() !== id) return undefined;
+    return candidates(route).find((upstream) => upstream.kind === "tcp");
   }
 }

@@ -8,7 +8,7 @@ function route(id: string, hostPort: number, aliases: string[] = []): Route {
 }
 
 function find(table: RouteTable, hostPort: number, host: string): string | undefined {
-  return table.lookup(hostPort, parseAuthority(host))?.hostname;
+  return table.lookup(hostPort, parseAuthority(host))?.upstream.hostname;
 }
 
 Deno.test("a route is found by port and first label, whatever the case", () => {
@@ -39,4 +39,19 @@ Deno.test("a base domain leaves out every other one", () => {
 
 Deno.test("names that objects inherit are no routes", () => {
   assert.equal(find(new RouteTable([route("a", 1)]), 1, "constructor.x"), undefined);
+});
+
+Deno.test("a hop finds the container of this node by its id, and neither by an alias nor on another node", () => {
+  const peer = { kind: "peer" as const, node: "b", hostname: "b", port: 7947, fingerprint: "" };
+  const local = { kind: "tcp" as const, hostname: "c", port: 80 };
+  const table = new RouteTable([
+    route("Here", 1, ["web"]),
+    { ...route("there", 1), upstream: peer },
+    { ...route("moving", 1), upstream: peer, fallbacks: [peer, local] },
+  ]);
+  assert.equal(table.lookupLocal(1, "here")?.hostname, "Here");
+  assert.equal(table.lookupLocal(1, "web"), undefined);
+  assert.equal(table.lookupLocal(2, "here"), undefined);
+  assert.equal(table.lookupLocal(1, "there"), undefined);
+  assert.equal(table.lookupLocal(1, "moving"), local);
 });

@@ -1,7 +1,10 @@
+import type { Duplex } from "node:stream";
 import { CertificateFiles } from "./certificate.ts";
 import { sumStats } from "./counters.ts";
+import { relayHop } from "./hop/hop_entry.ts";
+import { fingerprintOf } from "./hop/protocol.ts";
 import { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
-import type { PortFailure, Proxy, ProxyOptions, ProxyStats, Route } from "./mod.ts";
+import type { HopIdentity, PortFailure, Proxy, ProxyOptions, ProxyStats, Route } from "./mod.ts";
 import { WorkerHandle } from "./worker_handle.ts";
 
 const TLS_POLL_MS = 2_000;
@@ -26,6 +29,8 @@ export async function openProxy(options: ProxyOptions): Promise<Proxy> {
 
 interface Slot {
   handle?: WorkerHandle;
+  /** Where this worker takes hops from the main thread. */
+  socketPath?: string;
   startedMs: number;
   backoffMs: number;
   timer?: ReturnType<typeof setTimeout>;
@@ -41,6 +46,13 @@ class Supervisor implements Proxy {
   #certificate?: CertificateFiles;
   /** Of workers that are no more. */
   #past: ProxyStats[] = [];
+  #hop?: HopIdentity;
+  /** For the workers' sockets; nobody else may enter it. */
+  #hopDir?: string;
+  #nextSocket = 0;
+  #nextSlot = 0;
+  /** Hops on their way through the main thread. */
+  readonly #relayed = new Set<Duplex>();
   /** Changes happen one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -49,7 +61,12 @@ class Supervisor implements Proxy {
     const count = Math.min(MAX_WORKERS, options.workers || navigator.hardwareConcurrency || 1);
     this.#slots = Array.from({ length: count }, () => ({ startedMs: 0, backoffMs: FIRST_BACKOFF_MS }));
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#limits = { ...limits, maxConnections: Math.ceil(limits.maxConnections / count) };
+    const share = (all: number) => Math.ceil(all / count);
+    this.#limits = {
+      ...limits,
+      maxConnections: share(limits.maxConnections),
+      maxHopConnections: share(limits.maxHopConnections),
+    };
   }
 
   async start(): Promise<void> {
@@ -101,6 +118,34 @@ class Supervisor implements Proxy {
     };
   }
 
+  async setHop(identity: HopIdentity): Promise<void> {
+    fingerprintOf(identity.certificate.cert); // throws when it is no certificate
+    await this.#serially(async () => {
+      const before = this.#hop;
+      const { bindHosts, port } = identity;
+      const isOpen = before?.port === port && before.bindHosts.join() === bindHosts.join();
+      const taken = isOpen ? undefined : this.#probe(port, bindHosts);
+      const [failure] = taken ? [{ reason: taken }] : await this.#sendHop(identity);
+      if (!failure) {
+        this.#hop = identity;
+        return;
+      }
+      if (!taken && before) await this.#sendHop(before);
+      throw new Error(`Cannot open hop port "${port}": ${failure.reason}`);
+    });
+  }
+
+  acceptHop(stream: Duplex): void {
+    // An error that nobody listens to would end the process.
+    stream.on("error", () => {});
+    const ready = this.#slots.filter(({ handle, socketPath }) => handle && !handle.isDead && socketPath);
+    const limit = this.#limits.maxHopConnections * this.#slots.length;
+    if (this.#closed || ready.length === 0 || this.#relayed.size >= limit) return void stream.destroy();
+    const slot = ready[this.#nextSlot++ % ready.length];
+    this.#relayed.add(stream);
+    relayHop(stream, slot.socketPath!, () => this.#relayed.delete(stream));
+  }
+
   async stats(): Promise<ProxyStats> {
     const live = await Promise.all(this.#slots.map(({ handle }) => handle?.stats()));
     return sumStats([...this.#past, ...live.filter((one) => one !== undefined)]);
@@ -115,6 +160,8 @@ class Supervisor implements Proxy {
       clearTimeout(slot.timer);
       await slot.handle?.stop(this.#limits.shutdownGraceMs);
     }));
+    for (const stream of this.#relayed) stream.destroy();
+    if (this.#hopDir) await Deno.remove(this.#hopDir, { recursive: true });
   }
 
   /** Opens and closes ports on every worker; a port is open on all of them or, after a failure, on none. */
@@ -135,6 +182,24 @@ class Supervisor implements Proxy {
       await this.#send();
     }
     return [...failures].map(([hostPort, reason]) => ({ hostPort, reason }));
+  }
+
+  async #sendHop(identity: HopIdentity): Promise<PortFailure[]> {
+    const results = await Promise.all(
+      this.#slots.map((slot) => slot.handle ? this.#sendHopTo(slot, slot.handle, identity) : []),
+    );
+    return results.flat();
+  }
+
+  async #sendHopTo(slot: Slot, handle: WorkerHandle, identity: HopIdentity): Promise<PortFailure[]> {
+    this.#hopDir ??= await Deno.makeTempDir({ prefix: "hypercore-hop-" });
+    slot.socketPath ??= `${this.#hopDir}/${this.#nextSocket++}`;
+    try {
+      return await handle.hop({ identity, socketPath: slot.socketPath });
+    } catch (error) {
+      if (!handle.isDead) throw error;
+      return [];
+    }
   }
 
   async #send(): Promise<PortFailure[]> {
@@ -162,9 +227,9 @@ class Supervisor implements Proxy {
    * Workers share a port, and so could another process of this user, unnoticed: a bind that shares with nobody tells
    * whether the port is free. Returns the reason if it is not.
    */
-  #probe(port: number): string | undefined {
+  #probe(port: number, bindHosts = this.options.bindHosts): string | undefined {
     try {
-      for (const hostname of this.options.bindHosts) Deno.listen({ hostname, port }).close();
+      for (const hostname of bindHosts) Deno.listen({ hostname, port }).close();
       return undefined;
     } catch (error) {
       if (error instanceof Deno.errors.AddrInUse) return "the port is taken by another program";
@@ -206,14 +271,19 @@ class Supervisor implements Proxy {
     const handle = new WorkerHandle({
       createWorker: createWorker ?? newWorker,
       onDeath: (reason, last) => this.#onDeath(slot, handle, { reason, last }),
+      onStale: this.options.onStale,
     });
     slot.handle = handle;
     await handle.start({ limits: this.#limits, http2, plainPorts, bindHosts, baseDomain });
+    for (const failure of this.#hop ? await this.#sendHopTo(slot, handle, this.#hop) : []) {
+      this.options.log.error("proxy worker cannot open the hop port", { ...failure });
+    }
   }
 
   #onDeath(slot: Slot, handle: WorkerHandle, { reason, last }: { reason: string; last?: ProxyStats }): void {
     if (slot.handle !== handle) return;
     slot.handle = undefined;
+    slot.socketPath = undefined; // the next worker makes another
     if (last) this.#past = [sumStats([...this.#past, { ...last, openConnections: 0 }])];
     if (this.#closed) return;
     if (performance.now() - slot.startedMs > STABLE_AFTER_MS) slot.backoffMs = FIRST_BACKOFF_MS;

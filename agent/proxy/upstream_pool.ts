@@ -1,6 +1,7 @@
 import type { BufferPool } from "./buffers.ts";
 import type { Deadlines, Watched } from "./deadlines.ts";
 import { HttpError } from "./http_error.ts";
+import { ClaimRefused, type HopDialer } from "./hop/dialer.ts";
 import type { ProxyLimits } from "./limits.ts";
 import type { Upstream } from "./mod.ts";
 import { Source } from "./source.ts";
@@ -9,12 +10,11 @@ export interface UpstreamPoolOptions {
   limits: ProxyLimits;
   buffers: BufferPool;
   deadlines: Deadlines;
+  dialer: HopDialer;
 }
 
 /** Everything known of one upstream address. */
 interface Target {
-  readonly hostname: string;
-  readonly port: number;
   /** Last in, first out, so that surplus connections grow old. */
   readonly idle: UpstreamConnection[];
   open: number;
@@ -30,7 +30,7 @@ export class UpstreamConnection implements Watched {
   closed = false;
 
   constructor(
-    readonly conn: Deno.TcpConn,
+    readonly conn: Deno.Conn,
     readonly target: Target,
     private readonly pool: UpstreamPool,
     buffers: BufferPool,
@@ -80,14 +80,14 @@ export class UpstreamPool {
   }
 
   /**
-   * Opens a connection. Throws {@linkcode HttpError}: 502 when the upstream cannot be reached, 503 when it has as many
-   * connections as it may, 504 when it takes too long. Rejects with the reason of `signal` when that fires first.
+   * Opens a connection. Throws {@linkcode HttpError}, `unsent`: 502 when the upstream cannot be reached, 503 when it has as
+   * many connections as it may, 504 when it takes too long. Rejects with the reason of `signal` when that fires first.
    */
   async connect(upstream: Upstream, signal?: AbortSignal): Promise<UpstreamConnection> {
     const target = this.#target(upstream);
     const { limits } = this.options;
     if (target.open >= limits.maxUpstreamConnections) {
-      throw new HttpError(503, "the workload has as many connections as it may");
+      throw new HttpError(503, "the workload has as many connections as it may", { unsent: true });
     }
     target.open++;
     const timeout = new AbortController();
@@ -95,23 +95,23 @@ export class UpstreamPool {
     const stop = () => timeout.abort();
     signal?.addEventListener("abort", stop, { once: true });
     try {
-      const conn = await Deno.connect({
-        hostname: target.hostname,
-        port: target.port,
-        autoSelectFamily: false,
-        signal: timeout.signal,
-      });
-      conn.setNoDelay(true);
+      const conn = await this.#dial(upstream, timeout.signal);
       const upstreamConn = new UpstreamConnection(conn, target, this, this.options.buffers);
       this.options.deadlines.add(upstreamConn);
       return upstreamConn;
     } catch (error) {
       target.open--;
       signal?.throwIfAborted();
+      const options = { unsent: true, cause: error };
+      const isPeer = upstream.kind === "peer";
       if (timeout.signal.aborted) {
-        throw new HttpError(504, "the workload did not accept the connection in time");
+        const who = isPeer ? "the workload's node" : "the workload";
+        throw new HttpError(504, `${who} did not accept the connection in time`, options);
       }
-      throw new HttpError(502, "the workload cannot be reached", { cause: error });
+      if (error instanceof ClaimRefused) {
+        throw new HttpError(502, "the workload's node refuses this one", options);
+      }
+      throw new HttpError(502, `the workload${isPeer ? "'s node" : ""} cannot be reached`, options);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", stop);
@@ -155,14 +155,27 @@ export class UpstreamPool {
     if (at >= 0) conn.target.idle.splice(at, 1);
   }
 
+  async #dial(upstream: Upstream, signal: AbortSignal): Promise<Deno.Conn> {
+    if (upstream.kind === "peer") return await this.options.dialer.dial(upstream, signal);
+    const { hostname, port } = upstream;
+    const conn = await Deno.connect({ hostname, port, autoSelectFamily: false, signal });
+    conn.setNoDelay(true);
+    return conn;
+  }
+
   #target(upstream: Upstream): Target {
     const known = this.#byUpstream.get(upstream);
     if (known && !known.retired) return known;
-    const { hostname, port } = upstream;
-    const key = `${hostname} ${port}`;
+    const key = keyOf(upstream);
     let target = this.#targets.get(key);
-    if (!target) this.#targets.set(key, target = { hostname, port, idle: [], open: 0, retired: false });
+    if (!target) this.#targets.set(key, target = { idle: [], open: 0, retired: false });
     this.#byUpstream.set(upstream, target);
     return target;
   }
+}
+
+/** One node's workloads share its connections. */
+function keyOf(upstream: Upstream): string {
+  const { kind, hostname, port } = upstream;
+  return kind === "peer" ? `peer ${hostname} ${port} ${upstream.fingerprint}` : `${hostname} ${port}`;
 }

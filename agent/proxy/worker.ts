@@ -4,11 +4,14 @@ import type { WorkerContext } from "./context.ts";
 import { Counters } from "./counters.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { ProxyLimits } from "./limits.ts";
+import { HopDialer } from "./hop/dialer.ts";
+import { HopListener } from "./hop/hop_listener.ts";
+import { StaleRoutes } from "./hop/stale_routes.ts";
 import { Listeners } from "./listeners.ts";
 import type { PortFailure } from "./mod.ts";
-import { RouteTable } from "./route_table.ts";
+import { candidates, RouteTable } from "./route_table.ts";
 import { UpstreamPool } from "./upstream_pool.ts";
-import type { WorkerReply, WorkerRequest } from "./worker_messages.ts";
+import type { WorkerNews, WorkerReply, WorkerRequest } from "./worker_messages.ts";
 
 /** Deadlines are looked at this many times within the shortest of them, but not more often than every 10 ms. */
 const SWEEPS_PER_DEADLINE = 4;
@@ -19,6 +22,8 @@ const MIN_SWEEP_MS = 10;
 class ProxyWorker {
   #context?: WorkerContext;
   #listeners?: Listeners;
+  #hops?: HopListener;
+  #dialer?: HopDialer;
   #baseDomain?: string;
 
   async handle(request: WorkerRequest): Promise<WorkerReply> {
@@ -28,11 +33,16 @@ class ProxyWorker {
         return { type: "done", id: request.id, failures: [] };
       case "apply":
         return { type: "done", id: request.id, failures: await this.#apply(request) };
+      case "hop":
+        return { type: "done", id: request.id, failures: await this.#setHop(request) };
       case "stats":
         return { type: "stats", id: request.id, stats: this.#started().context.counters.snapshot() };
       case "stop": {
-        const { context, listeners } = this.#started();
-        await listeners.stop(context.limits.shutdownGraceMs);
+        const { context, listeners, hops } = this.#started();
+        await Promise.all([
+          listeners.stop(context.limits.shutdownGraceMs),
+          hops.stop(context.limits.shutdownGraceMs),
+        ]);
         context.deadlines.stop();
         return { type: "done", id: request.id, failures: [] };
       }
@@ -45,13 +55,20 @@ class ProxyWorker {
     const now = () => performance.now();
     const buffers = new BufferPool();
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
+    const dialer = this.#dialer = new HopDialer(now);
     this.#baseDomain = baseDomain;
     this.#context = {
       limits,
       buffers,
       deadlines,
       counters: new Counters(),
-      upstreams: new UpstreamPool({ limits, buffers, deadlines }),
+      upstreams: new UpstreamPool({ limits, buffers, deadlines, dialer }),
+      stale: new StaleRoutes({
+        waitMs: limits.staleRouteWaitMs,
+        maxWaits: limits.maxStaleWaits,
+        now,
+        report: (route) => self.postMessage({ type: "stale", route } satisfies WorkerNews),
+      }),
       routes: new RouteTable([], baseDomain),
       now,
     };
@@ -62,18 +79,33 @@ class ProxyWorker {
       bindHosts,
       maxConnections: limits.maxConnections,
     });
+    this.#hops = new HopListener({ context: this.#context, maxConnections: limits.maxHopConnections });
   }
 
   #apply({ routes, ports, tls }: Extract<WorkerRequest, { type: "apply" }>): Promise<PortFailure[]> {
     const { context, listeners } = this.#started();
     context.routes = new RouteTable(routes, this.#baseDomain);
-    context.upstreams.retain(routes.map((route) => route.upstream));
+    context.upstreams.retain(routes.flatMap(candidates));
+    context.stale.changed();
     return listeners.apply(ports, tls);
   }
 
-  #started(): { context: WorkerContext; listeners: Listeners } {
-    if (!this.#context || !this.#listeners) throw new Error("the worker has not been started");
-    return { context: this.#context, listeners: this.#listeners };
+  async #setHop({ identity, socketPath }: Extract<WorkerRequest, { type: "hop" }>): Promise<PortFailure[]> {
+    const { hops, dialer } = this.#started();
+    try {
+      await hops.setIdentity(identity, socketPath);
+      dialer.setIdentity(identity);
+      return [];
+    } catch (error) {
+      return [{ hostPort: identity.port, reason: error instanceof Error ? error.message : String(error) }];
+    }
+  }
+
+  #started(): { context: WorkerContext; listeners: Listeners; hops: HopListener; dialer: HopDialer } {
+    if (!this.#context || !this.#listeners || !this.#hops || !this.#dialer) {
+      throw new Error("the worker has not been started");
+    }
+    return { context: this.#context, listeners: this.#listeners, hops: this.#hops, dialer: this.#dialer };
   }
 }
 

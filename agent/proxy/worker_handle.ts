@@ -1,5 +1,5 @@
-import type { PortFailure, ProxyStats } from "./mod.ts";
-import type { WorkerReply, WorkerRequest } from "./worker_messages.ts";
+import type { PortFailure, ProxyStats, StaleRoute } from "./mod.ts";
+import type { WorkerNews, WorkerReply, WorkerRequest } from "./worker_messages.ts";
 
 /** A worker that does not answer for this long is taken for dead. */
 const REPLY_TIMEOUT_MS = 15_000;
@@ -10,6 +10,7 @@ export interface WorkerHandleOptions {
   createWorker(): Worker;
   /** Called once, unless the worker was stopped. `last` are its counters, up to a second old. */
   onDeath(reason: string, last?: ProxyStats): void;
+  onStale?(route: StaleRoute): void;
 }
 
 type Body<Type extends WorkerRequest["type"]> = Omit<Extract<WorkerRequest, { type: Type }>, "type" | "id">;
@@ -26,7 +27,10 @@ export class WorkerHandle {
 
   constructor(private readonly options: WorkerHandleOptions) {
     this.#worker = options.createWorker();
-    this.#worker.addEventListener("message", (event: MessageEvent<WorkerReply>) => this.#settle(event.data));
+    this.#worker.addEventListener("message", ({ data }: MessageEvent<WorkerReply | WorkerNews>) => {
+      if (data.type === "stale") options.onStale?.(data.route);
+      else this.#settle(data);
+    });
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#die(event.message);
@@ -49,6 +53,11 @@ export class WorkerHandle {
 
   async apply(body: Body<"apply">): Promise<PortFailure[]> {
     const reply = await this.#ask({ type: "apply", ...body });
+    return reply.type === "done" ? reply.failures : [];
+  }
+
+  async hop(body: Body<"hop">): Promise<PortFailure[]> {
+    const reply = await this.#ask({ type: "hop", ...body });
     return reply.type === "done" ? reply.failures : [];
   }
 

@@ -1,5 +1,5 @@
 import type { ProxyLimits } from "./limits.ts";
-import type { PortFailure, ProxyStats, Route } from "./mod.ts";
+import type { HopIdentity, PortFailure, ProxyStats, Route, StaleRoute } from "./mod.ts";
 
 /** A certificate chain and its key, PEM. */
 export interface KeyPair {
@@ -19,11 +19,19 @@ export type WorkerRequest =
     baseDomain?: string;
   }
   | { type: "apply"; id: number; routes: readonly Route[]; ports: readonly number[]; tls?: KeyPair }
+  /** Takes hops on the hop port, and at `socketPath` from the main thread; or, with failures, goes on as before. */
+  | { type: "hop"; id: number; identity: HopIdentity; socketPath: string }
   | { type: "stats"; id: number }
   /** Closes the listeners, lets requests in flight finish within the grace period, then the rest. */
   | { type: "stop"; id: number };
 
-/** From a worker to the supervisor. */
+/** What a worker says unasked. */
+export interface WorkerNews {
+  type: "stale";
+  route: StaleRoute;
+}
+
+/** A worker's answer to a request. */
 export type WorkerReply =
   | { type: "done"; id: number; failures: PortFailure[] }
   | { type: "stats"; id: number; stats: ProxyStats };

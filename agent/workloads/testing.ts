@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type VmSpawnRequest,
@@ -63,9 +64,25 @@ export class FakeProxy {
     });
   }
 
+  setHop(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  acceptHop(stream: Duplex): void {
+    stream.destroy();
+  }
+
   stats() {
     const duration = { bounds: [1], counts: [0], count: 0, sumSeconds: 0 };
-    return Promise.resolve({ requests: { "2xx": 0 }, bytesIn: 0, bytesOut: 0, openConnections: 0, duration });
+    const hops = { sent: 0, received: 0, refused: 0 };
+    return Promise.resolve({
+      requests: { "2xx": 0 },
+      bytesIn: 0,
+      bytesOut: 0,
+      openConnections: 0,
+      hops,
+      duration,
+    });
   }
 
   [Symbol.asyncDispose](): Promise<void> {

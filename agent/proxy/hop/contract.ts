@@ -41,13 +41,19 @@ export interface PeerUpstream {
   fingerprint: string;
 }
 
-/** A route that turned out to be wrong: its node said that it does not run the workload, or could not be reached. */
+/** A route that turned out to be wrong. */
 export interface StaleRoute {
   id: string;
   hostPort: number;
   /** The node that was asked. */
   node: string;
-  reason: "not-here" | "unreachable";
+  /**
+   * `not-here`: the node says that it does not run the workload; `unreachable`: there was no connection to the node, or from it to
+   * the workload; `refused`: the node did not take us for a member.
+   */
+  reason: "not-here" | "unreachable" | "refused";
+  /** For the log. */
+  detail: string;
 }
 
 /** The part of the proxy that takes requests from other nodes. */

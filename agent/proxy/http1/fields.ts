@@ -16,8 +16,12 @@ export const Field = {
   HopByHop: 8,
   /** Says who the client is; only the proxy may: dropped from requests. */
   Forwarding: 9,
+  /** Between proxies of members: dropped from everything else. */
+  Hop: 10,
 } as const;
 
+/** The name of the field that goes with a request from one node's proxy to another's, in lower case. */
+export const HOP_FIELD = "hypercore-hop";
 /** No Content-Length. */
 export const UNKNOWN = -1;
 /** Content-Length digits that always fit a safe integer. */
@@ -220,6 +224,7 @@ function classify(buffer: Uint8Array, start: number, end: number): number {
       return is("forwarded") ? Field.Forwarding : Field.Other;
     case 104: // h
       if (is("http2-settings")) return Field.HopByHop;
+      if (is(HOP_FIELD)) return Field.Hop;
       return is("host") ? Field.Host : Field.Other;
     case 107: // k
       return is("keep-alive") ? Field.HopByHop : Field.Other;

@@ -27,6 +27,11 @@ export class RequestHead extends Fields {
   hostStart = 0;
   hostEnd = 0;
   isAbsoluteForm = false;
+  /** Where the value of the hop field stands; empty when there is none. */
+  hopStart = 0;
+  hopEnd = 0;
+  /** Where `rewriteRequest` has put the forwarding fields in what it wrote. */
+  forwardingAt = 0;
   #hosts = 0;
 
   get hasBody(): boolean {
@@ -39,7 +44,7 @@ export class RequestHead extends Fields {
    */
   parse(buffer: Uint8Array, start: number, end: number, limits: HeadLimits): void {
     this.resetFields();
-    this.#hosts = 0;
+    this.#hosts = this.hopStart = this.hopEnd = 0;
     this.isHead =
       this.isSafe =
       this.expectsContinue =
@@ -68,6 +73,11 @@ export class RequestHead extends Fields {
           throw new HttpError(417, "unknown expectation");
         }
         this.expectsContinue = true;
+        break;
+      case Field.Hop:
+        if (this.hopEnd > this.hopStart) throw new HttpError(400, "more than one hop field");
+        this.hopStart = start;
+        this.hopEnd = end;
         break;
       case Field.Te:
         eachListItem(buffer, start, end, (itemStart, itemEnd) => {
@@ -148,12 +158,16 @@ export class RequestHead extends Fields {
 /** A response head (RFC 9112 §4, §5). */
 export class ResponseHead extends Fields {
   status = 0;
+  /** Where the value of the hop field stands; empty when there is none. */
+  hopStart = 0;
+  hopEnd = 0;
   reasonStart = 0;
   reasonEnd = 0;
 
   /** Parses `buffer[start, end)`. Throws {@linkcode HttpError} with status 502. */
   parse(buffer: Uint8Array, start: number, end: number, maxHeaders: number): void {
     this.resetFields();
+    this.hopStart = this.hopEnd = 0;
     try {
       const fields = this.#parseLine(buffer, start);
       this.parseFields(buffer, fields, end, maxHeaders);
@@ -164,6 +178,12 @@ export class ResponseHead extends Fields {
       const reason = error instanceof HttpError ? error.message : String(error);
       throw new HttpError(502, `the workload's response is malformed: ${reason}`, { cause: error });
     }
+  }
+
+  protected override special(buffer: Uint8Array, kind: number, start: number, end: number): void {
+    if (kind !== Field.Hop) return super.special(buffer, kind, start, end);
+    this.hopStart = start;
+    this.hopEnd = end;
   }
 
   #parseLine(buffer: Uint8Array, at: number): number {

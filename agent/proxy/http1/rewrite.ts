@@ -8,6 +8,7 @@ export const REWRITE_SLACK_BYTES = 512;
 export interface ForwardingFacts {
   clientAddress: string;
   scheme: "http" | "https";
+  /** Host port of the first proxy. */
   port: number;
 }
 
@@ -54,6 +55,7 @@ export function rewriteRequest(
     runEnd = lineEnd(buffer, head.valueEnd(i));
   }
   at = putBytes(out, at, buffer, runStart, runEnd);
+  head.forwardingAt = at;
   at = putText(out, at, options.forwarding);
   const te = head.acceptsTrailers;
   if (te) at = putText(out, at, "TE: trailers\r\n");

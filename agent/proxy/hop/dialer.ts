@@ -1,0 +1,184 @@
+import { once } from "node:events";
+import tls from "node:tls";
+import { createHash } from "node:crypto";
+import type { HopIdentity, PeerUpstream } from "./contract.ts";
+import {
+  CLAIM_ACCEPTED,
+  CLAIM_REFUSED,
+  encodeClaim,
+  GREETING_BYTES,
+  HOP_ALPN,
+  HOP_SERVER_NAME,
+  parseFingerprint,
+  parseGreeting,
+} from "./protocol.ts";
+import { closeQuietly, writeAll } from "../sink.ts";
+
+/** The node took the connection and did not take us for a member. */
+export class ClaimRefused extends Error {
+  override readonly name = "ClaimRefused";
+}
+
+/** How long the hop port may take before the gossip port is tried beside it. */
+const FALLBACK_DELAY_MS = 300;
+/** For so long the gossip port is tried first after the hop port did not answer. */
+const FALLBACK_MEMORY_MS = 30_000;
+const MAX_CERTIFICATES = 4_096;
+
+/** Makes connections to other nodes' proxies, ready for a request. */
+export class HopDialer {
+  #identity?: HopIdentity;
+  /** PEM by fingerprint, of certificates that have been seen. */
+  readonly #certificates = new Map<string, string>();
+  /** Until when a node's hop port is left aside. */
+  readonly #closedUntilMs = new Map<string, number>();
+
+  constructor(private readonly now: () => number) {}
+
+  setIdentity(identity: HopIdentity): void {
+    this.#identity = identity;
+  }
+
+  /**
+   * Connects, authenticates the node by its pinned certificate, then proves membership. Throws an Error that says why not,
+   * {@linkcode ClaimRefused} when the node's keys are others.
+   */
+  async dial(peer: PeerUpstream, signal: AbortSignal): Promise<Deno.TlsConn> {
+    const { hostname, port, fallbackPort } = peer;
+    if (fallbackPort === undefined) return await this.#dialPort(peer, port, signal);
+    const key = `${hostname} ${port}`;
+    const isClosed = (this.#closedUntilMs.get(key) ?? -Infinity) > this.now();
+    const ports = isClosed ? [fallbackPort, port] : [port, fallbackPort];
+    const { conn, winner } = await race(ports, (one, stop) => this.#dialPort(peer, one, stop), signal);
+    if (winner === port) this.#closedUntilMs.delete(key);
+    else if (!isClosed) {
+      if (this.#closedUntilMs.size >= MAX_CERTIFICATES) this.#closedUntilMs.clear();
+      this.#closedUntilMs.set(key, this.now() + FALLBACK_MEMORY_MS);
+    }
+    return conn;
+  }
+
+  async #dialPort(peer: PeerUpstream, port: number, signal: AbortSignal): Promise<Deno.TlsConn> {
+    const identity = this.#identity;
+    if (!identity) throw new Error("this node has no identity among proxies yet");
+    const fingerprint = parseFingerprint(peer.fingerprint);
+    if (!fingerprint) throw new Error("the pinned fingerprint is malformed");
+    const { hostname } = peer;
+    const certificate = this.#certificates.get(fingerprint) ??
+      await this.#learnCertificate({ hostname, port, fingerprint }, signal);
+    const tcp = await Deno.connect({ hostname, port, autoSelectFamily: false, signal });
+    let conn: Deno.Conn = tcp;
+    const onAbort = () => closeQuietly(conn);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      tcp.setNoDelay(true);
+      const secure = await Deno.startTls(tcp, {
+        hostname: HOP_SERVER_NAME,
+        caCerts: [certificate],
+        alpnProtocols: [HOP_ALPN],
+      });
+      conn = secure;
+      signal.throwIfAborted();
+      if ((await secure.handshake()).alpnProtocol !== HOP_ALPN) {
+        throw new Error("the node takes no hops there");
+      }
+      await claim(secure, identity, fingerprint);
+      signal.throwIfAborted();
+      return secure;
+    } catch (error) {
+      closeQuietly(conn);
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** A handshake in which nothing is sent, for the certificate alone. */
+  async #learnCertificate(
+    { hostname, port, fingerprint }: { hostname: string; port: number; fingerprint: string },
+    signal: AbortSignal,
+  ): Promise<string> {
+    const socket = tls.connect({
+      host: hostname,
+      port,
+      servername: HOP_SERVER_NAME,
+      ALPNProtocols: [HOP_ALPN],
+      rejectUnauthorized: false, // compared below
+    });
+    try {
+      await once(socket, "secureConnect", { signal });
+      const { raw } = socket.getPeerCertificate();
+      if (!raw || createHash("sha256").update(raw).digest("hex") !== fingerprint) {
+        throw new Error("the node shows another certificate than the pinned one");
+      }
+      const lines = btoa(String.fromCharCode(...raw)).match(/.{1,64}/g)!.join("\n");
+      const pem = `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
+      if (this.#certificates.size >= MAX_CERTIFICATES) this.#certificates.clear();
+      this.#certificates.set(fingerprint, pem);
+      return pem;
+    } finally {
+      socket.on("error", () => {}); // of a socket that nobody waits for any more
+      socket.destroy();
+    }
+  }
+}
+
+async function claim(conn: Deno.Conn, identity: HopIdentity, serverFingerprint: string): Promise<void> {
+  const nonce = parseGreeting(await readExactly(conn, GREETING_BYTES));
+  if (!nonce) throw new Error("the node does not greet as one that takes hops");
+  const { node, secrets } = identity;
+  if (secrets.length === 0) throw new Error("this node has no secret to prove its membership with");
+  await writeAll(conn, encodeClaim({ nonce, serverFingerprint, node }, secrets[0]));
+  const [verdict] = await readExactly(conn, 1);
+  if (verdict === CLAIM_REFUSED) throw new ClaimRefused("the node does not take this one for a member");
+  if (verdict !== CLAIM_ACCEPTED) throw new Error("the node's verdict is malformed");
+}
+
+async function readExactly(conn: Deno.Conn, bytes: number): Promise<Uint8Array> {
+  const buffer = new Uint8Array(bytes);
+  for (let at = 0; at < bytes;) {
+    const count = await conn.read(buffer.subarray(at));
+    if (count === null) throw new Error("the node closed the connection in the handshake");
+    at += count;
+  }
+  return buffer;
+}
+
+/** The first of two to succeed; the second starts when the first has failed or takes its time. The loser is closed. */
+async function race(
+  ports: readonly number[],
+  dial: (port: number, signal: AbortSignal) => Promise<Deno.TlsConn>,
+  signal: AbortSignal,
+): Promise<{ conn: Deno.TlsConn; winner: number }> {
+  const stop = new AbortController();
+  const onAbort = () => stop.abort(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  let won = false;
+  const attempt = async (port: number) => {
+    const conn = await dial(port, stop.signal);
+    if (won) {
+      closeQuietly(conn);
+      throw new Error("another connection was faster");
+    }
+    won = true;
+    return { conn, winner: port };
+  };
+  const first = attempt(ports[0]);
+  const early = Promise.withResolvers<void>();
+  const timer = setTimeout(early.resolve, FALLBACK_DELAY_MS);
+  first.then(() => early.resolve(), () => early.resolve());
+  const second = early.promise.then(() => won ? first : attempt(ports[1]));
+  try {
+    return await Promise.any([first, second]);
+  } catch (error) {
+    signal.throwIfAborted();
+    const { errors } = error as AggregateError;
+    throw errors.find((one) => one instanceof ClaimRefused) ?? errors[0];
+  } finally {
+    clearTimeout(timer);
+    early.resolve();
+    signal.removeEventListener("abort", onAbort);
+    stop.abort(new Error("another connection was faster"));
+  }
+}
