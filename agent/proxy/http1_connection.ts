@@ -1,4 +1,3 @@
-import { type Authority, parseAuthority } from "./authority.ts";
 import { moveContent } from "./content.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
@@ -6,16 +5,9 @@ import { errorPage, reasonPhrase } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
 import { CR, latin1, LF, putBytes, putText } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
-import {
-  type ForwardingFacts,
-  forwardingFields,
-  REWRITE_SLACK_BYTES,
-  rewriteRequest,
-  rewriteResponse,
-} from "./http1/rewrite.ts";
+import { REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
+import { Http1Router } from "./http1_router.ts";
 import { HttpError } from "./http_error.ts";
-import { hopLine, parseHopField } from "./hop/hop_field.ts";
-import type { Route, Upstream } from "./mod.ts";
 import { ChunkingSink, closeQuietly, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
 import type { Source } from "./source.ts";
 import { tunnel } from "./tunnel.ts";
@@ -49,13 +41,7 @@ export class Http1Connection implements Watched {
   #status = 0;
   #startedMs = 0;
   #isCounted = false;
-  /** Of the last request, with what follows from it; mostly the next one has the same. */
-  #host = "";
-  #authority: Authority = { hostname: "", label: "" };
-  #forwarding = "";
-  /** Of the last hop, and what it says. */
-  #hop = "";
-  #facts: ForwardingFacts & { id: string };
+  readonly #router: Http1Router;
 
   constructor(
     private readonly conn: Deno.Conn,
@@ -64,8 +50,7 @@ export class Http1Connection implements Watched {
   ) {
     this.#context = options.context;
     this.#client = options.client;
-    const { address, hostPort, secure } = options.client;
-    this.#facts = { id: "", clientAddress: address, scheme: secure ? "https" : "http", port: hostPort };
+    this.#router = new Http1Router(options.context, options.client);
   }
 
   get isIdle(): boolean {
@@ -138,14 +123,14 @@ export class Http1Connection implements Watched {
     const headBytes = headEnd - source.start;
     counters.bytesIn += headBytes;
     this.#requestEnd = headEnd;
-    const route = this.#route();
+    const route = this.#router.route(request, source.buffer);
     if (request.contentLength > limits.maxBodyBytes) throw new HttpError(413, "the body is too large");
 
     const upgrade = request.upgrade && !request.hasBody && request.minor === 1;
     const pooled = buffers.takeSmall();
-    const most = headBytes + this.#forwarding.length + REWRITE_SLACK_BYTES;
+    const most = headBytes + this.#router.mostForwarding + REWRITE_SLACK_BYTES;
     const out = most <= pooled.length ? pooled : new Uint8Array(most);
-    const forwarding = this.#forwardingFor(route.upstream, route);
+    const forwarding = this.#router.forwarding(route.upstream, route);
     const headLength = rewriteRequest(out, source.buffer, request, { forwarding, upgrade });
     source.start = headEnd;
     this.#requestEnd = CONSUMED;
@@ -164,9 +149,9 @@ export class Http1Connection implements Watched {
     const exchange = this.#exchange = new Exchange({
       context: this.#context,
       route,
-      currentRoute: this.#client.hop ? undefined : this.#currentRoute,
+      currentRoute: this.#client.hop ? undefined : this.#router.current,
       requestHead: (upstream) => {
-        const other = this.#forwardingFor(upstream, route);
+        const other = this.#router.forwarding(upstream, route);
         return other === forwarding ? first : splice(first, request.forwardingAt, forwarding, other);
       },
       isHead: request.isHead,
@@ -216,45 +201,6 @@ export class Http1Connection implements Watched {
     if (source.buffered === 1) await source.fill();
     const { buffer, start } = source;
     if (source.buffered >= 2 && buffer[start] === CR && buffer[start + 1] === LF) source.start += 2;
-  }
-
-  /** The route of the request in hand. Throws {@linkcode HttpError}: 400, 404, 421. */
-  #route(): Route {
-    const { buffer } = this.source;
-    const { hostStart, hostEnd, hopStart, hopEnd } = this.#request;
-    const isHop = this.#client.hop !== undefined;
-    const isSameHop = !isHop || (this.#hop !== "" && equalsText(buffer, hopStart, hopEnd, this.#hop));
-    if (!isSameHop || !equalsText(buffer, hostStart, hostEnd, this.#host)) {
-      if (isHop) {
-        this.#facts = parseHopField(this.#hop = latin1(buffer, hopStart, hopEnd));
-      }
-      const host = latin1(buffer, hostStart, hostEnd);
-      this.#authority = parseAuthority(host);
-      this.#host = host;
-      this.#forwarding = forwardingFields(this.#facts, host);
-    }
-    if (this.#host === "") throw new HttpError(400, "empty Host");
-    if (isHop) return this.#localRoute();
-    const route = this.#currentRoute();
-    if (!route) throw new HttpError(404, "no workload answers to this host name here");
-    return route;
-  }
-
-  readonly #currentRoute = (): Route | undefined =>
-    this.#context.routes.lookup(this.#client.hostPort, this.#authority);
-
-  /** What came by a hop is served here or not at all. */
-  #localRoute(): Route {
-    const { id, port } = this.#facts;
-    const upstream = this.#context.routes.lookupLocal(port, id);
-    if (!upstream) throw new HttpError(421, "the workload does not run on this node", { hop: "not-here" });
-    this.#context.counters.hopsReceived++;
-    return { id, aliases: [], hostPort: port, upstream };
-  }
-
-  /** The lines that tell a container, or the proxy of its node, who asks. */
-  #forwardingFor(upstream: Upstream, { id }: Route): string {
-    return upstream.kind === "tcp" ? this.#forwarding : hopLine({ ...this.#facts, id });
   }
 
   async #sendBody(sink: ContentSink): Promise<void> {
@@ -482,15 +428,6 @@ function splice(message: Uint8Array, at: number, old: string, text: string): Uin
   putText(spliced, at, text);
   spliced.set(message.subarray(at + old.length), at + text.length);
   return spliced;
-}
-
-/** Whether `buffer[start, end)` is exactly that Latin-1 text. */
-function equalsText(buffer: Uint8Array, start: number, end: number, text: string): boolean {
-  if (end - start !== text.length) return false;
-  for (let i = 0; i < text.length; i++) {
-    if (buffer[start + i] !== text.charCodeAt(i)) return false;
-  }
-  return true;
 }
 
 /** The Accept field of a request head that ends at `end`. */
