@@ -1,8 +1,8 @@
 import { Keyring } from "./codec/keyring.ts";
 import { LIMITS } from "./codec/limits.ts";
 import { NO_BYTES } from "./codec/text.ts";
-import { Endpoint } from "./endpoint.ts";
-import { type Log, silentLog } from "./log.ts";
+import { Endpoint, splitHostPort } from "./endpoint.ts";
+import { silentLog } from "./log.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
 import { readKeyring, readKeyringExtras, writeKeyring } from "./net/keyring_file.ts";
 import { privateAddress } from "./net/private_address.ts";
@@ -10,13 +10,11 @@ import { SnapshotFile } from "./net/snapshot_file.ts";
 import { SocketTransport } from "./net/socket_transport.ts";
 import { systemClock } from "./net/transport.ts";
 import type { SerfOptions } from "./options.ts";
-import { type Random, systemRandom } from "./random.ts";
+import { systemRandom } from "./random.ts";
 import { DEFAULT_SERF_CONFIG } from "./serf/config.ts";
+import type { Address } from "./serf/rejoin.ts";
 import { SerfCore } from "./serf/serf.ts";
 import { Serf } from "./serf.ts";
-
-/** Remembered members that are tried after a restart. */
-const REJOIN_TRIES = 32;
 
 /**
  * Binds, starts, and, where there is a snapshot, joins the members it names. The result is a running member of a
@@ -83,38 +81,18 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
   });
   stack.move();
   serf.start();
-  if (snapshot) rejoin(serf, snapshot.replay.alive, { log, random });
+  if (snapshot) serf.rejoin(formerMembers(snapshot.replay.alive, serf));
   return serf;
 }
 
-/** Tries the members of an earlier life, in random order, until one answers. In the background: none may be up yet. */
-function rejoin(
-  serf: Serf,
-  alive: ReadonlyMap<string, string>,
-  options: { log: Log; random: Random },
-): void {
-  const { log, random } = options;
-  const addresses = [...alive].filter(([name]) => name !== serf.name).map(([, address]) => address);
-  const tries = addresses.map((address) => ({ address, order: random.float() })).sort((a, b) =>
-    a.order - b.order
-  )
-    .slice(0, REJOIN_TRIES).map(({ address }) => address);
-  const attempt = async () => {
-    for (const address of tries) {
-      try {
-        await serf.join([address], { ignoreOld: false });
-        return;
-      } catch (error) {
-        log.debug("cannot rejoin a former member", {
-          reason: error instanceof Error ? error.message : String(error),
-        });
-      }
-    }
-    if (tries.length > 0) {
-      log.warn("no former member answered; trying again now and then", { tried: tries.length });
-    }
-  };
-  attempt();
+function formerMembers(alive: ReadonlyMap<string, string>, serf: Serf): Address[] {
+  const former: Address[] = [];
+  for (const [name, text] of alive) {
+    const parts = name === serf.name ? undefined : splitHostPort(text, serf.local.port);
+    const endpoint = parts && Endpoint.parse(parts.host, parts.port);
+    if (endpoint !== undefined) former.push({ name, endpoint });
+  }
+  return former;
 }
 
 function memberlistConfig(options: SerfOptions): MemberlistConfig {

@@ -18,6 +18,7 @@ import type { KeyOperation } from "./serf/key_queries.ts";
 import { type MemberInfo, MemberStatus } from "./serf/member.ts";
 import { type PayloadLimits, payloadLimits } from "./serf/payload_limits.ts";
 import { SerfError } from "./serf/queries.ts";
+import type { Address } from "./serf/rejoin.ts";
 import type { SerfCore } from "./serf/serf.ts";
 import { registerMetrics } from "./serf_metrics.ts";
 
@@ -240,6 +241,11 @@ export class Serf implements AsyncDisposable {
     const ignoreOld = options.ignoreOld ?? true;
     this.#driver.run((nowMs) => this.#core.join(nowMs, endpoint, { ignoreOld }, resolve));
     return promise.finally(() => options.signal?.removeEventListener("abort", abort));
+  }
+
+  /** Looks for members of an earlier life in the background, until somebody is found. */
+  rejoin(former: readonly Address[]): void {
+    this.#driver.run((nowMs) => this.#core.rejoin(nowMs, former));
   }
 
   /**

@@ -20,6 +20,7 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   deaths: ["deaths_total", "Nodes declared dead"],
   conflicts: ["name_conflicts_total", "Names claimed by two running nodes"],
   mergesRefused: ["merges_refused_total", "Push/pulls refused because of protocol versions"],
+  broadcastsDropped: ["broadcasts_dropped_total", "News about members dropped because too much was queued"],
   eagerRounds: ["eager_rounds_total", "Times that news was sent at once"],
 };
 

@@ -69,6 +69,7 @@ export interface Counters {
   conflicts: number;
   mergesRefused: number;
   eagerRounds: number;
+  broadcastsDropped: number;
 }
 
 /** Counters at zero. */
@@ -91,6 +92,7 @@ export function newCounters(): Counters {
     conflicts: 0,
     mergesRefused: 0,
     eagerRounds: 0,
+    broadcastsDropped: 0,
   };
 }
 

@@ -19,8 +19,8 @@ export interface MergeResult {
   renewed?: boolean;
 }
 
-/** Takes over a peer's state; `knocked`: whether it came under a removed key. */
-export type Merge = (remote: PushPull, options?: { knocked: boolean }) => MergeResult;
+/** Takes over a peer's state; `knocked`: whether it came under a removed key. `answered`: whether this node asked for it. */
+export type Merge = (remote: PushPull, options: { knocked: boolean; answered: boolean }) => MergeResult;
 
 /** Push/pulls that this node begins. A join gets past a rotation of keys that one side has missed. */
 export class Exchanges {
@@ -82,8 +82,11 @@ export class Exchanges {
   #take(result: Exclude<DialResult, { error: string }>, join: boolean): MergeResult {
     const { message } = result;
     if (message?.kind !== "pushPull") return { error: "the answer is no push/pull" };
-    if (!message.retired) return this.#merge({ ...message.message, join });
+    if (!message.retired) {
+      return this.#merge({ ...message.message, join }, { knocked: false, answered: true });
+    }
     // Whoever has a removed key could have sent it: only a ring that a member sealed for this node counts.
-    return this.#merge({ join: false, nodes: [], userState: message.message.userState }, { knocked: true });
+    const state = { join: false, nodes: [], userState: message.message.userState };
+    return this.#merge(state, { knocked: true, answered: true });
   }
 }

@@ -8,6 +8,11 @@ import type { Node } from "./node.ts";
 /** Bytes a compound adds to each message, and its own head. */
 const PART_OVERHEAD = 2;
 const COMPOUND_HEAD = 2;
+/**
+ * News about members that wait to be sent. A cluster in which more happens at once learns it from push/pulls, which come
+ * early then; what was sent most goes first.
+ */
+export const MAX_BROADCASTS = 1_024;
 
 /** Spreads broadcasts: by periodic gossip, on the back of other packets, and at once to a few nodes. */
 export class Gossiper {
@@ -36,6 +41,9 @@ export class Gossiper {
   /** Queues a memberlist message, in place of an older one about the same. */
   broadcast(message: Uint8Array, options: QueueOptions): void {
     this.queue.queue(message, options);
+    if (this.queue.size > MAX_BROADCASTS) {
+      this.#ctx.counters.broadcastsDropped += this.queue.prune(MAX_BROADCASTS);
+    }
     this.kick();
   }
 

@@ -8,6 +8,7 @@ import { StreamCodec, type StreamMessage } from "../codec/stream.ts";
 import { MessageType, NodeState } from "../codec/types.ts";
 import type { Endpoint } from "../endpoint.ts";
 import { TimerHeap } from "../timers.ts";
+import { AntiEntropy } from "./anti_entropy.ts";
 import { Awareness } from "./awareness.ts";
 import type { MemberlistConfig } from "./config.ts";
 import { type Context, type Counters, type Delegate, type Effect, newCounters } from "./context.ts";
@@ -20,21 +21,12 @@ import { Prober } from "./prober.ts";
 import { type DialResult, Streams } from "./streams.ts";
 import { versionConflict } from "./versions.ts";
 
-/** Cluster size up to which push/pull keeps its interval. */
-const PUSH_PULL_SCALE_THRESHOLD = 32;
-
 /** What a {@linkcode Memberlist} is made of. */
 export interface MemberlistOptions extends WrapOptions {
   config: MemberlistConfig;
   /** Address and port that others are told. */
   advertise: Endpoint;
   delegate: Delegate;
-}
-
-/** Time between two push/pulls in a cluster of `nodes`. */
-export function pushPullScale(intervalMs: number, nodes: number): number {
-  if (nodes <= PUSH_PULL_SCALE_THRESHOLD) return intervalMs;
-  return intervalMs * (Math.ceil(Math.log2(nodes) - Math.log2(PUSH_PULL_SCALE_THRESHOLD)) + 1);
 }
 
 /**
@@ -48,6 +40,7 @@ export class Memberlist {
   readonly #prober: Prober;
   readonly #streams: Streams;
   readonly #exchanges: Exchanges;
+  readonly #antiEntropy: AntiEntropy;
   readonly #reader: MsgpackReader;
   #effects: Effect[] = [];
 
@@ -77,7 +70,11 @@ export class Memberlist {
       left: false,
     };
     this.#gossiper = new Gossiper(this.#ctx);
-    this.#membership = new Membership(this.#ctx, this.#gossiper);
+    this.#antiEntropy = new AntiEntropy(this.#ctx, () => this.#exchange());
+    this.#membership = new Membership(this.#ctx, {
+      gossiper: this.#gossiper,
+      changed: () => this.#antiEntropy.changed(),
+    });
     this.#streams = new Streams(this.#ctx);
     this.#exchanges = new Exchanges(this.#ctx, {
       streams: this.#streams,
@@ -179,7 +176,7 @@ export class Memberlist {
     this.#membership.bootstrap();
     this.#gossiper.start();
     this.#prober.start();
-    this.#armPushPull(nowMs + this.#ctx.random.float() * this.#ctx.config.pushPullIntervalMs);
+    this.#antiEntropy.start();
   }
 
   /** Runs the timers that are due. */
@@ -324,15 +321,10 @@ export class Memberlist {
     if (alone) done();
   }
 
-  #armPushPull(atMs: number): void {
-    const { timers, config, table } = this.#ctx;
-    timers.set(atMs, () => {
-      this.#armPushPull(this.#ctx.nowMs + pushPullScale(config.pushPullIntervalMs, table.size));
-      const [partner] = this.pick(1);
-      if (partner !== undefined && !this.#ctx.left) {
-        this.pushPull(partner.endpoint, { join: false }, () => {});
-      }
-    });
+  #exchange(): void {
+    const [partner] = this.pick(1);
+    if (partner === undefined || this.#ctx.left) return;
+    this.pushPull(partner.endpoint, { join: false }, () => {});
   }
 
   #localPushPull(join: boolean): PushPull {
@@ -344,17 +336,21 @@ export class Memberlist {
     return { join, nodes, userState: this.#ctx.delegate.localState(join) };
   }
 
-  #merge(remote: PushPull, options: { knocked: boolean } = { knocked: false }): MergeResult {
+  #merge(
+    remote: PushPull,
+    options: { knocked: boolean; answered?: boolean } = { knocked: false },
+  ): MergeResult {
     const { counters, delegate } = this.#ctx;
     const conflict = versionConflict(remote.nodes, this.nodes());
     if (conflict !== undefined) {
       counters.mergesRefused++;
       return { error: conflict };
     }
-    for (const node of remote.nodes) this.#membership.merge(node);
+    const { knocked, answered } = options;
+    this.#membership.merge(remote.nodes, { answered: answered ?? false });
     if (remote.userState.length === 0) return {};
     try {
-      return { renewed: delegate.mergeRemoteState(remote.userState, { join: remote.join, ...options }) };
+      return { renewed: delegate.mergeRemoteState(remote.userState, { join: remote.join, knocked }) };
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       counters.streamsFailed++;

@@ -7,7 +7,7 @@ import { TimerHeap } from "../timers.ts";
 import { Awareness } from "./awareness.ts";
 import { BroadcastQueue, retransmitLimit, type Subject } from "./broadcast_queue.ts";
 import { PROFILES } from "./config.ts";
-import { pushPullScale } from "./memberlist.ts";
+import { pushPullScale } from "./anti_entropy.ts";
 import { Suspicion } from "./suspicion.ts";
 
 const FROM = new Endpoint(new Uint8Array([127, 0, 0, 9]), 9);

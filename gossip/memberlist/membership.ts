@@ -17,6 +17,8 @@ const LAST_CALLS = 3;
 const LAST_CALL_SHARE = 0.75;
 /** The same where several others could not reach the node either. */
 const CONFIRMED_SHARE = 0.5;
+/** News of one push/pull that are passed on by gossip. */
+const MERGE_NEWS = 64;
 /** Nodes that ask a suspected one first. */
 const LAST_CALLERS = 64;
 
@@ -24,13 +26,18 @@ const LAST_CALLERS = 64;
 export class Membership {
   readonly #ctx: Context;
   readonly #gossiper: Gossiper;
+  readonly #changed: () => void;
+  /** News that may still be passed on in the merge under way. */
+  #passOn = Infinity;
   #prober: Prober | undefined;
   /** Apart from other news about this node, which a refutation must not replace. */
   readonly #refutation: Subject = { queued: undefined };
 
-  constructor(ctx: Context, gossiper: Gossiper) {
+  /** `changed` is told whenever a node came or went. */
+  constructor(ctx: Context, parts: { gossiper: Gossiper; changed: () => void }) {
     this.#ctx = ctx;
-    this.#gossiper = gossiper;
+    this.#gossiper = parts.gossiper;
+    this.#changed = parts.changed;
   }
 
   /** The prober checks claims of a name at another address; it needs this object itself, so it comes later. */
@@ -136,9 +143,11 @@ export class Membership {
     node.claim = silent ? this.#withVsn(claim, old.vsn) : claim;
     node.incarnation = claim.incarnation;
     if (node.state !== NodeState.alive) node.change(NodeState.alive, nowMs);
-    this.#gossiper.broadcast(node.claim.encoded, { subject: node });
-    if (wasGone) delegate.nodeJoined(node);
-    else if (!sameMeta || !samePlace) delegate.nodeUpdated(node);
+    if (this.#passOn-- > 0) this.#gossiper.broadcast(node.claim.encoded, { subject: node });
+    if (wasGone) {
+      this.#changed();
+      delegate.nodeJoined(node);
+    } else if (!sameMeta || !samePlace) delegate.nodeUpdated(node);
   }
 
   #withVsn({ node, addr, port, meta, incarnation }: Claim, vsn: Uint8Array): Claim {
@@ -252,11 +261,27 @@ export class Membership {
     this.#gossiper.broadcast(encodeDead(message), { subject: node, onEnd: options.onSent });
     node.incarnation = message.incarnation;
     node.change(leaves ? NodeState.left : NodeState.dead, nowMs);
+    this.#changed();
     delegate.nodeLeft(node);
   }
 
-  /** Merges one node of a push/pull. Deaths are taken as suspicions of ours, so that the node can refute. */
-  merge(remote: PushPullNode): void {
+  /**
+   * Merges the nodes of a push/pull. Of many new ones only the first are passed on: those who hear of them ask for the
+   * rest by push/pulls of their own. What a node that was alone is answered is known to all whom it could tell.
+   */
+  merge(nodes: readonly PushPullNode[], options: { answered: boolean }): void {
+    this.#passOn = options.answered && this.#isAlone() ? 0 : MERGE_NEWS;
+    for (const node of nodes) this.#mergeOne(node);
+    this.#passOn = Infinity;
+  }
+
+  #isAlone(): boolean {
+    const { table, self } = this.#ctx;
+    return table.values().every((node) => node === self || node.gone);
+  }
+
+  /** Deaths are taken as suspicions of ours, so that the node can refute. */
+  #mergeOne(remote: PushPullNode): void {
     const { name } = this.#ctx.config;
     switch (remote.state) {
       case NodeState.alive:

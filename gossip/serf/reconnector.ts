@@ -1,8 +1,9 @@
 import type { Endpoint } from "../endpoint.ts";
 import type { Random } from "../random.ts";
-import { type Member, MemberStatus } from "./member.ts";
+import type { Member } from "./member.ts";
 import type { Members } from "./members.ts";
-import { RejoinBook } from "./rejoin.ts";
+import { type Address, isAway, RejoinBook } from "./rejoin.ts";
+import { Rejoiner } from "./rejoiner.ts";
 
 /** Addresses of joins that are tried again. */
 const MAX_SEEDS = 64;
@@ -17,8 +18,10 @@ export interface ReconnectorOptions {
   remembered: number;
   members: Members;
   random: Random;
-  /** Tries to join an address; `reached` is told where it answered. */
-  contact(to: Endpoint, reached: () => void): void;
+  /** Runs something later. */
+  later(delayMs: number, run: () => void): void;
+  /** Tries to join an address; `announce`: whether to say that this node is here, as after a join. */
+  contact(to: Endpoint, options: { announce: boolean }, done: (error: string | undefined) => void): void;
 }
 
 /** Tries to reach who is away, for ever. Thus the halves of a partition find each other, however long it lasted. */
@@ -27,27 +30,38 @@ export class Reconnector {
   readonly #forgotten: RejoinBook;
   /** Whom this node was told to join. */
   readonly #seeds = new RejoinBook(MAX_SEEDS);
+  readonly #rejoiner: Rejoiner;
   #seedPause = 1;
   #seedWait = 1;
 
   constructor(options: ReconnectorOptions) {
     this.#options = options;
     this.#forgotten = new RejoinBook(options.remembered);
+    this.#rejoiner = new Rejoiner({
+      ...options,
+      contact: (to, done) => options.contact(to, { announce: false }, done),
+      forgotten: (address) => this.#forgotten.remember(address),
+    });
   }
 
   /** Addresses kept. */
   get remembered(): number {
-    return this.#forgotten.size + this.#seeds.size;
+    return this.#forgotten.size + this.#seeds.size + this.#rejoiner.size;
+  }
+
+  /** Looks for the members of an earlier life. */
+  rejoin(former: readonly Address[]): void {
+    this.#rejoiner.start(former, this.#options.remembered);
   }
 
   /** A failed member is no longer listed; its address stays here. */
   remember(member: Member): void {
-    this.#forgotten.remember(member.endpoint);
+    this.#forgotten.remember({ name: member.name, endpoint: member.endpoint });
   }
 
   /** An address that this node was told to join. */
   addSeed(endpoint: Endpoint): void {
-    this.#seeds.remember(endpoint);
+    this.#seeds.remember({ endpoint });
   }
 
   /**
@@ -57,27 +71,27 @@ export class Reconnector {
   tryOne(): void {
     const { members, random, contact } = this.#options;
     const { failed, aliveCount } = members;
-    const here = new Set<string>();
-    for (const member of members.values()) {
-      if (member.status === MemberStatus.alive) here.add(member.endpoint.toString());
-    }
-    const isAway = (endpoint: Endpoint) => !here.has(endpoint.toString());
     if (random.float() <= Math.max(failed.size, 1) / Math.max(1, aliveCount)) {
-      const target = this.#pickGone(isAway);
-      if (target !== undefined) contact(target, () => {});
+      const target = this.#pickGone();
+      if (target !== undefined) contact(target, { announce: false }, () => {});
     }
-    const seed = this.#seeds.pick(random, isAway);
-    if (seed === undefined || (aliveCount > 1 && --this.#seedWait > 0)) return;
+    if (aliveCount > 1 && --this.#seedWait > 0) return;
+    const seed = this.#seeds.pick(random, (address) => isAway(address, members));
     this.#seedPause = Math.min(MAX_SEED_PAUSE, this.#seedPause * 2);
     this.#seedWait = this.#seedPause;
-    contact(seed, () => this.#seedPause = this.#seedWait = 1);
+    if (seed === undefined) return;
+    contact(seed.endpoint, { announce: true }, (error) => {
+      if (error === undefined) this.#seedPause = this.#seedWait = 1;
+    });
   }
 
-  #pickGone(isAway: (endpoint: Endpoint) => boolean): Endpoint | undefined {
+  #pickGone(): Endpoint | undefined {
     const { members, random } = this.#options;
     const failed = [...members.failed];
-    const forgotten = this.#forgotten.pick(random, isAway);
-    if (failed.length === 0 || (forgotten !== undefined && random.float() >= FAILED_SHARE)) return forgotten;
+    const forgotten = this.#forgotten.pick(random, (address) => isAway(address, members));
+    if (failed.length === 0 || (forgotten !== undefined && random.float() >= FAILED_SHARE)) {
+      return forgotten?.endpoint;
+    }
     return failed[random.int(failed.length)].endpoint;
   }
 }

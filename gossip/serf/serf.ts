@@ -24,6 +24,7 @@ import { Members } from "./members.ts";
 import type { QueryHandler } from "./open_queries.ts";
 import { Queries, type QueryOptions, SerfError } from "./queries.ts";
 import { Reconnector } from "./reconnector.ts";
+import type { Address } from "./rejoin.ts";
 import { SeenMessages } from "./seen.ts";
 import { StateSync } from "./state_sync.ts";
 import { UserEvents } from "./user_events.ts";
@@ -95,7 +96,8 @@ export class SerfCore {
       remembered: this.#config.rememberedPeers,
       members: this.members,
       random: options.random,
-      contact: (to, reached) => this.#contact(to, reached),
+      later: (delayMs, run) => this.memberlist.timers.set(this.memberlist.nowMs + delayMs, run),
+      contact: (to, options, done) => this.#contact(to, options, done),
     });
     const coalescing = {
       timers: this.memberlist.timers,
@@ -246,6 +248,12 @@ export class SerfCore {
     });
   }
 
+  /** Looks for the members of an earlier life, of which one is enough; goes on until somebody is found. */
+  rejoin(nowMs: number, former: readonly Address[]): void {
+    this.memberlist.tick(nowMs);
+    this.#reconnector.rejoin(former);
+  }
+
   /** Changes this node's tags. Throws RangeError where they are too large. */
   setTags(nowMs: number, tags: Tags): void {
     this.memberlist.tick(nowMs);
@@ -336,12 +344,11 @@ export class SerfCore {
     });
   }
 
-  #contact(to: Endpoint, reached: () => void): void {
+  #contact(to: Endpoint, options: { announce: boolean }, done: JoinDone): void {
     if (this.#state !== "alive") return;
     this.memberlist.pushPull(to, { join: true }, (error) => {
-      if (error !== undefined) return;
-      this.#announce();
-      reached();
+      if (error === undefined && options.announce) this.#announce();
+      done(error);
     });
   }
 

@@ -6,7 +6,7 @@ import { Endpoint } from "../../gossip/endpoint.ts";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { Checks } from "../sim/checks.ts";
 import { spread } from "../sim/scenario.ts";
-import { type SimNode, World } from "../sim/world.ts";
+import { World } from "../sim/world.ts";
 
 /** Figures of gossip; prints one JSON object a line. Names of benches as arguments, or none for all. `--nodes=` sets a size. */
 const BENCHES: Record<string, () => Record<string, unknown>> = {
@@ -135,7 +135,7 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
     for (const node of world.nodes) {
       world.at(world.random.float() * 5_000, () => {
         world.start(node);
-        world.run(node, () => rejoin(world, node, 50));
+        world.rejoin(node);
       });
     }
     world.advance(5_000);
@@ -189,15 +189,6 @@ const BENCHES: Record<string, () => Record<string, unknown>> = {
     };
   },
 };
-
-/** Joins through a random peer, up to `tries` times, as a node with a snapshot does. */
-function rejoin(world: World, node: SimNode, tries: number): void {
-  const other = (node.index + 1 + world.random.int(world.nodes.length - 1)) % world.nodes.length;
-  const to = world.nodes[other].endpoint;
-  node.core.join(world.nowMs, to, { ignoreOld: true }, (error) => {
-    if (error !== undefined && tries > 1) rejoin(world, node, tries - 1);
-  });
-}
 
 function convergenceMs(options: { seed: number; nodes: number; eager: boolean; loss: number }): number {
   const { seed, nodes, eager, loss } = options;

@@ -8,6 +8,7 @@ import type { Effect } from "../../gossip/memberlist/context.ts";
 import { type Random, seededRandom } from "../../gossip/random.ts";
 import { DEFAULT_SERF_CONFIG, type SerfConfig } from "../../gossip/serf/config.ts";
 import type { SerfEvent } from "../../gossip/serf/events.ts";
+import type { Address } from "../../gossip/serf/rejoin.ts";
 import { SerfCore } from "../../gossip/serf/serf.ts";
 import { type Timer, TimerHeap } from "../../gossip/timers.ts";
 import { CALM, type LinkConditions, Network } from "./network.ts";
@@ -56,6 +57,7 @@ export class World {
   readonly #options: WorldOptions;
   /** All cores in one process: what they have in common is kept once. */
   readonly #claims = new Claims({ slots: 32_768 });
+  #everyone: Address[] | undefined;
   #streamId = 0;
   #addresses = 0;
   /** Told of every event of every node. */
@@ -137,6 +139,13 @@ export class World {
 
   join(node: SimNode, through: SimNode): void {
     this.run(node, () => node.core.join(this.nowMs, through.endpoint, { ignoreOld: true }, () => {}));
+  }
+
+  /** A node looks for the members of an earlier life: all others, as its snapshot would say. */
+  rejoin(node: SimNode): void {
+    this.#everyone ??= this.nodes.map(({ name, endpoint }) => ({ name, endpoint }));
+    const former = this.#everyone.filter(({ name }) => name !== node.name);
+    this.run(node, () => node.core.rejoin(this.nowMs, former));
   }
 
   /** Schedules something of the scenario. */
