@@ -1,9 +1,25 @@
 import { RuntimeError } from "../errors.ts";
 import type { RunCommand } from "./command.ts";
 import type { GuestLink } from "./chain.ts";
+import {
+  addChains,
+  chainBlocks,
+  guestChains,
+  mapElements,
+  parseChains,
+  removeChains,
+  withoutChains,
+} from "./guest_rules.ts";
+import type { NetworkRules } from "./rules.ts";
 import type { Subnet } from "./subnet.ts";
 
 const NFT_TIMEOUT_MS = 30_000;
+
+/** A guest as isolation sees it. */
+export interface IsolatedGuest extends GuestLink {
+  /** What narrows its network further; absent means nothing. */
+  rules?: NetworkRules;
+}
 
 /** Name of the nft table of a subnet: two agents with different subnets on one machine do not touch each other's. */
 export function tableName(subnet: Subnet): string {
@@ -15,7 +31,7 @@ export function tableName(subnet: Subnet): string {
  * judged, so other software's veths are left alone. What a guest sends is judged before any address translation of
  * other tables, so a port published by them does not lead around the rules.
  */
-export function ruleset(subnet: Subnet, guests: readonly GuestLink[]): string {
+export function ruleset(subnet: Subnet, guests: readonly IsolatedGuest[]): string {
   const table = `inet ${tableName(subnet)}`;
   const veths = guests.map((guest) => `"${guest.hostInterface}"`);
   const sources = guests.map((guest) => `"${guest.hostInterface}" . ${guest.address}`);
@@ -31,7 +47,15 @@ table ${table} {
     type ifname . ipv4_addr
     ${elements(sources)}
   }
-  chain from_guests {
+  map egress {
+    type ipv4_addr : verdict
+    ${elements(mapElements("egress", guests))}
+  }
+  map ingress {
+    type ipv4_addr : verdict
+    ${elements(mapElements("ingress", guests))}
+  }
+${chainBlocks(guests)}  chain from_guests {
     type filter hook prerouting priority mangle; policy accept;
     iifname != @veths accept
     meta nfproto ipv6 drop
@@ -40,12 +64,19 @@ table ${table} {
     ip daddr ${subnet.cidr} drop
     ip daddr 169.254.0.0/16 drop
     fib daddr type != unicast drop
+    ip saddr vmap @egress
   }
   chain to_guests {
     type filter hook forward priority filter - 10; policy accept;
     oifname != @veths accept
     ct state established,related accept
     drop
+  }
+  chain host_to_guests {
+    type filter hook output priority filter - 10; policy accept;
+    oifname != @veths accept
+    ct state established,related accept
+    ip daddr vmap @ingress
   }
   chain guests_out {
     type nat hook postrouting priority srcnat; policy accept;
@@ -55,21 +86,43 @@ table ${table} {
 `;
 }
 
-/** Adds a guest to the sets, or with `delete` takes it out; both may be repeated. */
-export function elementChange(subnet: Subnet, guest: GuestLink, verb: "add" | "delete"): string {
+/** Takes a guest in with its rules, or with `delete` takes it out; both may be repeated. */
+export function elementChange(subnet: Subnet, guest: IsolatedGuest, verb: "add" | "delete"): string {
+  const table = `inet ${tableName(subnet)}`;
   const lines = (verb: string) => [
-    `${verb} element inet ${tableName(subnet)} veths { "${guest.hostInterface}" }`,
-    `${verb} element inet ${tableName(subnet)} sources { "${guest.hostInterface}" . ${guest.address} }`,
+    `${verb} element ${table} veths { "${guest.hostInterface}" }`,
+    `${verb} element ${table} sources { "${guest.hostInterface}" . ${guest.address} }`,
   ];
-  // Deleting what is not there fails, adding what is there does not.
-  return [...lines("add"), ...verb === "delete" ? lines("delete") : []].join("\n") + "\n";
+  // Deleting what is not there fails, adding what is there does not. Its chains come before itself: it is never without.
+  return [
+    ...removeChains(table, guest.address),
+    ...verb === "add" ? addChains(table, guest) : [],
+    ...lines("add"),
+    ...verb === "delete" ? lines("delete") : [],
+  ].join("\n") + "\n";
 }
 
-/** A listing of the table taken apart: its rules, and who is in `sources` as `interface address`. */
-export function parseListing(text: string): { rules: string; sources: Set<string> } {
+/** A listing of the table taken apart. */
+export interface Listing {
+  /** What is there for all guests. */
+  rules: string;
+  /** Who is in `sources`, as `interface address`. */
+  sources: Set<string>;
+  /** Chains of single guests by name. */
+  chains: Map<string, string>;
+  /** What leads to them, as `address chain`. */
+  jumps: Set<string>;
+}
+
+/** Takes a listing of the table apart. */
+export function parseListing(text: string): Listing {
   const pairs = text.matchAll(/"([^"\s]+)" \. (\d+\.\d+\.\d+\.\d+)/g);
-  const rules = text.replace(/^\s*elements = \{[^}]*\}\n/gm, "");
-  return { rules, sources: new Set([...pairs].map(([, face, address]) => `${face} ${address}`)) };
+  const rules = withoutChains(text).replace(/^\s*elements = \{[^}]*\}\n/gm, "");
+  return {
+    rules,
+    sources: new Set([...pairs].map(([, face, address]) => `${face} ${address}`)),
+    ...parseChains(text),
+  };
 }
 
 /** Keeps the nft table of one subnet in place. */
@@ -78,6 +131,8 @@ export class Isolation {
   readonly #subnet: Subnet;
   /** The rules as nft lists them after {@linkcode apply}. */
   #rules?: string;
+  /** Chains of single guests, as nft lists them after they were made. */
+  #chains = new Map<string, string>();
 
   constructor(options: { subnet: Subnet; run: RunCommand }) {
     this.#run = options.run;
@@ -85,35 +140,50 @@ export class Isolation {
   }
 
   /** Puts the table in place for exactly these guests, atomically. */
-  async apply(guests: readonly GuestLink[], signal?: AbortSignal): Promise<void> {
+  async apply(guests: readonly IsolatedGuest[], signal?: AbortSignal): Promise<void> {
     await this.#change(ruleset(this.#subnet, guests), signal);
-    const listing = await this.#list(signal);
-    if (listing === undefined) throw this.#error("list", "it is not there after it was made");
-    this.#rules = parseListing(listing).rules;
+    const { rules, chains } = await this.#mustList(signal);
+    this.#rules = rules;
+    this.#chains = chains;
   }
 
   /** Whether the table is as it was applied and its guests are exactly these. False before the first apply. */
-  async isIntact(guests: readonly GuestLink[], signal?: AbortSignal): Promise<boolean> {
+  async isIntact(guests: readonly IsolatedGuest[], signal?: AbortSignal): Promise<boolean> {
     if (this.#rules === undefined) return false;
     const listing = await this.#list(signal);
     if (listing === undefined) return false;
-    const { rules, sources } = parseListing(listing);
+    const { rules, sources, chains, jumps } = parseListing(listing);
+    const expected = guests.flatMap(({ address, rules }) =>
+      guestChains(address, rules).map(({ name }) => ({ name, jump: `${address} ${name}` }))
+    );
     return rules === this.#rules && sources.size === guests.length &&
-      guests.every((guest) => sources.has(`${guest.hostInterface} ${guest.address}`));
+      guests.every((guest) => sources.has(`${guest.hostInterface} ${guest.address}`)) &&
+      chains.size === expected.length && jumps.size === expected.length &&
+      expected.every(({ name, jump }) =>
+        jumps.has(jump) && chains.has(name) && chains.get(name) === this.#chains.get(name)
+      );
   }
 
-  /** Takes a guest in. Throws when the table is gone. */
-  add(guest: GuestLink, signal?: AbortSignal): Promise<void> {
-    return this.#change(elementChange(this.#subnet, guest, "add"), signal);
+  /** Takes a guest in, or gives one that is in other rules. Throws when the table is gone. */
+  async add(guest: IsolatedGuest, signal?: AbortSignal): Promise<void> {
+    await this.#change(elementChange(this.#subnet, guest, "add"), signal);
+    const names = guestChains(guest.address, guest.rules).map(({ name }) => name);
+    if (names.length === 0) return;
+    const { chains } = await this.#mustList(signal);
+    for (const name of names) {
+      const body = chains.get(name);
+      if (body !== undefined) this.#chains.set(name, body);
+    }
   }
 
   /** Takes a guest out; done already when the table is gone. */
-  async remove(guest: GuestLink): Promise<void> {
+  async remove(guest: IsolatedGuest): Promise<void> {
     try {
       await this.#change(elementChange(this.#subnet, guest, "delete"));
     } catch (error) {
       if (await this.#list() !== undefined) throw error;
     }
+    for (const { name } of guestChains(guest.address, guest.rules)) this.#chains.delete(name);
   }
 
   /** Removes the table. */
@@ -126,6 +196,12 @@ export class Isolation {
   async #change(script: string, signal?: AbortSignal): Promise<void> {
     const { code, stderr } = await this.#nft(["-f", "-"], { stdin: script, signal });
     if (code !== 0) throw this.#error("change", stderr.trim() || `nft exits with ${code}`);
+  }
+
+  async #mustList(signal?: AbortSignal): Promise<Listing> {
+    const listing = await this.#list(signal);
+    if (listing === undefined) throw this.#error("list", "it is not there after it was made");
+    return parseListing(listing);
   }
 
   async #list(signal?: AbortSignal): Promise<string | undefined> {

@@ -7,4 +7,5 @@ export {
   type NetworkAttachOptions,
   type NetworkGarbage,
 } from "./network.ts";
+export type { EgressRule, NetworkRules, PortRange } from "./rules.ts";
 export { parseSubnet, type Subnet } from "./subnet.ts";

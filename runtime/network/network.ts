@@ -2,7 +2,6 @@ import { RuntimeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import {
   GUEST_INTERFACE,
-  type GuestLink,
   guestLink,
   LOOPBACK_PLUGIN,
   NETWORK_NAME,
@@ -11,10 +10,11 @@ import {
 } from "./chain.ts";
 import { CNI_VERSION, type CniCall, CniDriver, type CniResult } from "./cni.ts";
 import { type RunCommand, runCommand } from "./command.ts";
-import { Isolation } from "./isolation.ts";
+import { type IsolatedGuest, Isolation } from "./isolation.ts";
 import { KeyedLocks } from "./locks.ts";
 import { NetnsDriver } from "./netns.ts";
-import { type GuestRecord, GuestRecords, readLeases } from "./records.ts";
+import { type GuestRecord, GuestRecords, isolatedGuest, readLeases } from "./records.ts";
+import type { NetworkRules } from "./rules.ts";
 import { parseSubnet, type Subnet } from "./subnet.ts";
 import { vethSettings, type WriteSysctl, writeSysctl } from "./sysctl.ts";
 
@@ -34,6 +34,8 @@ export interface GuestNetwork {
 export interface NetworkAttachOptions {
   /** The runtime is a virtual machine. */
   tap?: boolean;
+  /** What narrows its network, from its first packet on; absent means nothing. */
+  rules?: NetworkRules;
   signal?: AbortSignal;
   /**
    * Told as soon as the netns and its address are there. The guest may be built from then on, but not run: it is not
@@ -62,6 +64,10 @@ export interface Network {
    * that are virtual machines.
    */
   attach(id: string, options?: NetworkAttachOptions): Promise<GuestNetwork>;
+  /**
+   * Gives a container other rules, at once; connections that are open stay. Throws `not-found` when it has no network.
+   */
+  setRules(id: string, rules: NetworkRules | undefined): Promise<void>;
   /** Takes the network down; the container's processes must be gone. Idempotent, at every half-made state. */
   detach(id: string): Promise<void>;
   /** The network a container has; `undefined` when it has none or only half of one. */
@@ -132,11 +138,18 @@ export class GuestNetworks implements Network {
     checkId(id);
     return this.#locks.run(id, async () => {
       const existing = await this.#existing(id);
-      if (existing) return existing;
+      if (existing) {
+        await this.#setRules(id, options.rules);
+        return existing;
+      }
       for (const type of requiredPlugins({ tap: options.tap ?? false })) await this.#cni.find(type);
       await this.#detach(id);
       try {
-        return await this.#attach({ id, tap: options.tap ?? false, complete: false }, options);
+        const { tap = false, rules } = options;
+        return await this.#attach(
+          { id, tap, complete: false, ...(rules !== undefined && { rules }) },
+          options,
+        );
       } catch (error) {
         await this.#detach(id).catch((cause) =>
           this.#log.warn("half-made network stays until the next garbage collection", {
@@ -147,6 +160,11 @@ export class GuestNetworks implements Network {
         throw error;
       }
     });
+  }
+
+  setRules(id: string, rules: NetworkRules | undefined): Promise<void> {
+    checkId(id);
+    return this.#locks.run(id, () => this.#setRules(id, rules));
   }
 
   detach(id: string): Promise<void> {
@@ -229,7 +247,7 @@ export class GuestNetworks implements Network {
     await this.#records.write({ ...record, result });
     const guest = { netnsPath, address: link.address, gateway: link.gateway };
     options.onAddress?.(guest);
-    const isolated = this.#isolate(link, signal);
+    const isolated = this.#isolate({ ...link, rules: record.rules }, signal);
     const chained = (async () => {
       for (const plugin of rest) {
         result = await call({ verb: "ADD", plugin, prevResult: result }) ?? result;
@@ -240,17 +258,34 @@ export class GuestNetworks implements Network {
     return guest;
   }
 
-  async #isolate(link: GuestLink, signal?: AbortSignal): Promise<void> {
-    for (const [name, value] of vethSettings(link.hostInterface)) await this.#writeSysctl(name, value);
+  async #setRules(id: string, rules: NetworkRules | undefined): Promise<void> {
+    const record = await this.#records.read(id);
+    const guest = record && isolatedGuest(record);
+    if (record === undefined || guest === undefined) {
+      throw new RuntimeError("not-found", `Cannot set network rules of "${id}": it has no network`);
+    }
+    if (JSON.stringify(record.rules) === JSON.stringify(rules)) return;
+    // Together, or the table would look wrong in between.
     await this.#tableLock.run("table", async () => {
-      try {
-        await this.#isolation.add(link, signal);
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        // Someone has flushed the rules; the new guest is among the records already.
-        await this.#isolation.apply(await this.#records.links(), signal);
-      }
+      await this.#records.write({ ...record, rules });
+      await this.#addGuest({ ...guest, rules });
     });
+  }
+
+  async #isolate(guest: IsolatedGuest, signal?: AbortSignal): Promise<void> {
+    for (const [name, value] of vethSettings(guest.hostInterface)) await this.#writeSysctl(name, value);
+    await this.#tableLock.run("table", () => this.#addGuest(guest, signal));
+  }
+
+  /** Under the table's lock. */
+  async #addGuest(guest: IsolatedGuest, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#isolation.add(guest, signal);
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      // Someone has flushed the rules; the new guest is among the records already.
+      await this.#isolation.apply(await this.#records.links(), signal);
+    }
   }
 
   /** In the order that leaks nothing: plugins while the netns is there, netns, isolation, record. */
@@ -268,7 +303,7 @@ export class GuestNetworks implements Network {
     }
     removed.addresses = leases.length;
     if (await this.#netns.remove(id)) removed.netns = 1;
-    const link = result && guestLink(result);
+    const link = result && isolatedGuest({ id, tap: false, complete: false, result, rules: record?.rules });
     // Together, or the table would look wrong in between.
     await this.#tableLock.run("table", async () => {
       if (link) await this.#isolation.remove(link);

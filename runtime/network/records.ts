@@ -1,5 +1,7 @@
-import { type GuestLink, guestLink } from "./chain.ts";
+import { guestLink } from "./chain.ts";
 import type { CniResult } from "./cni.ts";
+import type { IsolatedGuest } from "./isolation.ts";
+import type { NetworkRules } from "./rules.ts";
 
 /** What must outlive the agent to take a guest's network down again. */
 export interface GuestRecord {
@@ -9,6 +11,8 @@ export interface GuestRecord {
   result?: CniResult;
   /** Every plugin has said yes. */
   complete: boolean;
+  /** What narrows its network; absent means nothing. */
+  rules?: NetworkRules;
 }
 
 /**
@@ -63,14 +67,20 @@ export class GuestRecords {
   }
 
   /** Every guest that has an address. */
-  async links(): Promise<GuestLink[]> {
+  async links(): Promise<IsolatedGuest[]> {
     const records = await Promise.all((await this.ids()).map((id) => this.read(id)));
-    return records.flatMap((record) => record?.result ? guestLink(record.result) ?? [] : []);
+    return records.flatMap((record) => record === undefined ? [] : isolatedGuest(record) ?? []);
   }
 
   #path(id: string): string {
     return `${this.dir}/${id}.json`;
   }
+}
+
+/** The guest of a record; `undefined` while it has no address. */
+export function isolatedGuest({ result, rules }: GuestRecord): IsolatedGuest | undefined {
+  const link = result === undefined ? undefined : guestLink(result);
+  return link === undefined || rules === undefined ? link : { ...link, rules };
 }
 
 /** An address host-local has given away. */
