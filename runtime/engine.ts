@@ -1,5 +1,6 @@
 import type { RuntimeSelection } from "./catalog/mod.ts";
 import type { PullProgress } from "./image/mod.ts";
+import type { NetworkRules } from "./network/rules.ts";
 
 /**
  * The container engine as the agent sees it: one container per workload, driven through containerd and CNI.
@@ -33,6 +34,8 @@ export interface ContainerEngine extends AsyncDisposable {
    */
   metrics(id: string, options?: { signal?: AbortSignal }): Promise<ContainerMetrics>;
   setLabels(id: string, labels: Record<string, string>): Promise<void>;
+  /** Changes what narrows a container's network, at once and for its restarts; absent means nothing. */
+  setNetworkRules(id: string, rules: NetworkRules | undefined): Promise<void>;
   /** Raw log bytes, whole lines except at the very end; ends at the end of the log, or with `signal` on follow. */
   logs(id: string, options?: LogOptions): AsyncIterable<Uint8Array>;
   exec(id: string, options: ExecOptions): Promise<ProcessSession>;
@@ -64,6 +67,8 @@ export interface ContainerSpec {
   stdin: boolean;
   hostname: string;
   runtime: RuntimeSelection;
+  /** What narrows its network; absent means nothing. */
+  networkRules?: NetworkRules;
   /** The engine adds its own under the prefix `hypercore.engine/`. */
   labels: Record<string, string>;
 }
@@ -91,6 +96,8 @@ export interface ContainerInfo {
   exitedAtMs?: number;
   /** IPv4 address inside the guest subnet; absent while it has no network. */
   address?: string;
+  /** What narrows its network; absent means nothing. */
+  networkRules?: NetworkRules;
   createdAtMs: number;
   tty: boolean;
   logPath: string;

@@ -97,7 +97,12 @@ export async function createContainer(
       async run(signal) {
         // What the host still has to do for the guest goes on beside the creation of the task.
         const reachable = Promise.withResolvers<Pick<GuestNetwork, "netnsPath" | "address">>();
-        const whole = network.attach(id, { tap: runtime.isVm, signal, onAddress: reachable.resolve });
+        const whole = network.attach(id, {
+          tap: runtime.isVm,
+          rules: spec.networkRules,
+          signal,
+          onAddress: reachable.resolve,
+        });
         attaching = whole;
         attaching.catch(() => {});
         // A virtual machine takes the network over as it finds it.
@@ -112,6 +117,7 @@ export async function createContainer(
           runtime: spec.runtime,
           isVm: runtime.isVm,
           address: guest.address,
+          networkRules: spec.networkRules ?? null,
         };
       },
       // In line behind the attaching.

@@ -13,13 +13,14 @@ import type {
   ProcessSession,
 } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
+import type { NetworkRules } from "../network/mod.ts";
 import { type EngineContext, findContainer, findTask, isAlive, listContainers } from "./context.ts";
 import { createContainer } from "./create.ts";
 import { collectGarbage } from "./garbage.ts";
 import { TaskMetrics } from "./metrics.ts";
 import { KeyedMutex } from "../keyed_mutex.ts";
 import { updateLabels } from "./labels.ts";
-import { containerInfo, decodeJson, decodeRecord } from "./record.ts";
+import { containerInfo, decodeJson, decodeRecord, recordLabels } from "./record.ts";
 import { removeContainer } from "./remove.ts";
 import { restartContainer } from "./restart.ts";
 
@@ -106,6 +107,24 @@ export class ContainerdEngine implements ContainerEngine {
       work: async (signal) => {
         await this.#find("label", id);
         await updateLabels(this.#context, id, { labels, signal });
+      },
+    });
+  }
+
+  setNetworkRules(id: string, rules: NetworkRules | undefined): Promise<void> {
+    return this.#change("set network rules of", id, {
+      work: async (signal) => {
+        await this.#find("set network rules of", id);
+        // Kept first: a restart brings what could not be brought now.
+        await updateLabels(this.#context, id, {
+          labels: recordLabels({ networkRules: rules ?? null }),
+          signal,
+        });
+        try {
+          await this.#context.network.setRules(id, rules);
+        } catch (error) {
+          if (!(error instanceof RuntimeError && error.code === "not-found")) throw error;
+        }
       },
     });
   }

@@ -44,7 +44,7 @@ export interface Images {
 }
 
 /** Guest networks, as far as an engine uses them. */
-export type EngineNetwork = Pick<Network, "ensureHost" | "attach" | "detach" | "collectGarbage">;
+export type EngineNetwork = Pick<Network, "ensureHost" | "attach" | "setRules" | "detach" | "collectGarbage">;
 
 /** Makes OCI runtime specs, and the files that these mount into the container. */
 export type SpecBuilder = Pick<HostSpecBuilder, "build" | "refresh" | "release" | "collectGarbage">;

@@ -9,6 +9,7 @@ import type { RuntimeSelection } from "../catalog/mod.ts";
 import { anyJson, RUNTIME_SPEC_TYPE_URL } from "../containerd/any.ts";
 import type { ContainerInfo, ContainerStatus } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
+import type { NetworkRules } from "../network/mod.ts";
 
 /** Labels under this prefix are the engine's own. */
 export const ENGINE_PREFIX = "hypercore.engine/";
@@ -44,6 +45,8 @@ export interface EngineRecord {
   runtime: RuntimeSelection;
   isVm: boolean;
   address: string;
+  /** What narrows its network; absent or null means nothing. */
+  networkRules?: NetworkRules | null;
 }
 
 /** The fields of a new container record. */
@@ -126,6 +129,7 @@ export function decodeRecord(container: Container): EngineRecord | undefined {
     runtime: read("runtime", { name: "runc", options: {} }),
     isVm: read("isVm", false),
     address: read("address", ""),
+    networkRules: read<NetworkRules | null>("networkRules", null),
   };
 }
 
@@ -153,6 +157,7 @@ export function containerInfo(options: {
       exitedAtMs: task!.exitedAt ? timestampMs(task!.exitedAt) : 0,
     }),
     ...(record.address !== "" && { address: record.address }),
+    ...(record.networkRules && { networkRules: record.networkRules }),
     createdAtMs: container.createdAt ? timestampMs(container.createdAt) : 0,
     tty: record.tty,
     logPath,

@@ -71,7 +71,8 @@ export async function restartContainer(
     {
       name: "network",
       async run(signal) {
-        record.address = (await network.attach(id, { tap: record.isVm, signal })).address;
+        const rules = record.networkRules ?? undefined;
+        record.address = (await network.attach(id, { tap: record.isVm, rules, signal })).address;
       },
     },
     {

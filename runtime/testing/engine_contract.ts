@@ -37,6 +37,19 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
     assert.equal((await engine.spec(a)).hostname, a);
   });
 
+  test("network rules are kept, also over a restart, and can be changed", async ({ engine, id, spec, crash }) => {
+    const a = id();
+    const rules = { egress: [{ cidr: "10.0.0.0/8", protocol: "any" as const }] };
+    const info = await engine.create(spec(a, { networkRules: rules }));
+    assert.deepEqual(info.networkRules, rules);
+    await crash(a);
+    assert.deepEqual((await engine.restart(a)).networkRules, rules);
+    await engine.setNetworkRules(a, { ingressPorts: [] });
+    assert.deepEqual((await engine.get(a)).networkRules, { ingressPorts: [] });
+    await engine.setNetworkRules(a, undefined);
+    assert.equal((await engine.get(a)).networkRules, undefined);
+  });
+
   test("an id can be had once, also by two at the same time", async ({ engine, id, spec }) => {
     const a = id();
     const results = await Promise.allSettled([engine.create(spec(a)), engine.create(spec(a))]);
@@ -54,6 +67,7 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
       await rejects(engine.get(bad), "invalid");
       await rejects(engine.spec(bad), "invalid");
       await rejects(engine.setLabels(bad, {}), "invalid");
+      await rejects(engine.setNetworkRules(bad, undefined), "invalid");
       await rejects(engine.metrics(bad), "invalid");
       await rejects(engine.exec(bad, { args: ["true"] }), "invalid");
       await rejects(engine.attach(bad, {}), "invalid");
@@ -68,6 +82,7 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
     await rejects(engine.spec(a), "not-found");
     await rejects(engine.restart(a), "not-found");
     await rejects(engine.setLabels(a, { k: "v" }), "not-found");
+    await rejects(engine.setNetworkRules(a, { egress: [] }), "not-found");
     await rejects(engine.metrics(a), "not-found");
     await rejects(engine.exec(a, { args: ["true"] }), "not-found");
     await rejects(engine.attach(a, {}), "not-found");

@@ -12,6 +12,7 @@ import type {
   ProcessSession,
 } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
+import type { NetworkRules } from "../network/mod.ts";
 import { memoryMetrics } from "./memory_metrics.ts";
 
 /** What a {@linkcode MemoryEngine} is made of. */
@@ -96,6 +97,7 @@ export class MemoryEngine implements ContainerEngine {
         address: `192.168.127.${this.#nextAddress++}`,
         createdAtMs: this.#nowMs(),
         tty: spec.tty,
+        ...(spec.networkRules !== undefined && { networkRules: spec.networkRules }),
         logPath: `/memory/${spec.id}.log`,
       };
       this.#entries.set(spec.id, { spec, info, log: [], startedAtMs: this.#nowMs() });
@@ -160,6 +162,13 @@ export class MemoryEngine implements ContainerEngine {
     const metrics = this.#last.get(id);
     if (metrics !== undefined) return { ...metrics };
     throw new RuntimeError("not-found", `Cannot measure container "${id}": it has no task`);
+  }
+
+  async setNetworkRules(id: string, rules: NetworkRules | undefined): Promise<void> {
+    await this.#begin("setNetworkRules", id);
+    const { info } = this.#entry("set network rules of", id);
+    if (rules === undefined) delete info.networkRules;
+    else info.networkRules = rules;
   }
 
   async setLabels(id: string, labels: Record<string, string>): Promise<void> {
