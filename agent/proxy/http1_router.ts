@@ -18,6 +18,7 @@ export class Http1Router {
   /** The last hop field, and what it says. */
   #hop = "";
   #facts: HopFacts;
+  #hopLine = "";
 
   constructor(private readonly context: WorkerContext, private readonly client: ClientInfo) {
     const { address, hostPort, secure } = client;
@@ -48,7 +49,12 @@ export class Http1Router {
 
   /** The lines that tell a container, or the proxy of its node, who asks. */
   forwarding(upstream: Upstream, { id }: Route): string {
-    return upstream.kind === "tcp" ? this.#forwarding : hopLine({ ...this.#facts, id });
+    if (upstream.kind === "tcp") return this.#forwarding;
+    if (this.#facts.id !== id) {
+      this.#facts = { ...this.#facts, id };
+      this.#hopLine = hopLine(this.#facts);
+    }
+    return this.#hopLine;
   }
 
   /** The longest such lines. */

@@ -41,6 +41,8 @@ export interface TestNodeOptions extends Partial<ProxyOptions> {
 
 /** A node as others see it: a proxy that takes hops, and a gossip port that hands hops on. */
 export class TestNode implements AsyncDisposable {
+  /** Connections that came by the gossip port. */
+  handedOver = 0;
   readonly #accepted = new Set<tls.TLSSocket>();
   #disposed = false;
 
@@ -73,6 +75,7 @@ export class TestNode implements AsyncDisposable {
     const gossip = tls.createServer({ ...certificate, ALPNProtocols: [HOP_ALPN] });
     const opened = new TestNode(proxy, identity, port, stale, gossip);
     gossip.on("secureConnection", (socket) => {
+      opened.handedOver++;
       opened.#accepted.add(socket);
       socket.once("close", () => opened.#accepted.delete(socket));
       proxy.acceptHop(socket);
