@@ -57,9 +57,14 @@ export class Keyring {
     return this.#retired.map((entry) => entry.raw.slice());
   }
 
-  /** Remembers keys of an earlier life as removed; those in the ring are not. */
+  /** Remembers keys as removed that an earlier life or another member removed, those in the ring excepted. */
   retire(keys: readonly Uint8Array[]): void {
-    this.#retire(keys.map(toEntry));
+    const known = (key: Uint8Array) => this.#retired.some((entry) => equalBytes(entry.raw, key));
+    if (keys.every(known)) return;
+    const [own, others] = [this.#retired, keys.filter((key) => !known(key)).map(toEntry)];
+    // Behind our own, which are the latest as far as we know.
+    this.#retired = [];
+    this.#retire([...own, ...others]);
   }
 
   #retire(entries: readonly Entry[]): void {

@@ -34,6 +34,8 @@ export const LIMITS = {
   filterNodes: 65_536,
   /** A key ring that is sealed for one node. */
   sealedRingBytes: 4 * 1024,
+  /** Public keys of absent members in one push/pull. */
+  doors: 4 * 1024,
   /** Keys of a key response. */
   keys: 1_024,
   /** Tags of a node (512 bytes of meta data hold fewer). */

@@ -11,11 +11,9 @@ import type { Random } from "../random.ts";
 import { DecodeError } from "./error.ts";
 import { MsgpackReader } from "./msgpack_reader.ts";
 import { MsgpackWriter } from "./msgpack_writer.ts";
-import { type KeyringState, readKeyring, writeKeyring } from "./serf_push_pull.ts";
+import { type KeyringState, readKeyring, writeKeyring, X25519_BYTES } from "./serf_push_pull.ts";
 import { concatBytes, utf8 } from "./text.ts";
 
-/** Bytes of an X25519 key, secret or public. */
-export const X25519_BYTES = 32;
 const TAG_BYTES = 16;
 /** Each message has a key of its own, so the nonce may be fixed. */
 const NONCE = new Uint8Array(12);

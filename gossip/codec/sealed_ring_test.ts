@@ -5,7 +5,11 @@ import { openRing, publicOf, sealRing } from "./sealed_ring.ts";
 import { toHex } from "./text.ts";
 
 const random = seededRandom(7);
-const ring = { version: 12, keys: [new Uint8Array(32).fill(1), new Uint8Array(16).fill(2)] };
+const ring = {
+  version: 12,
+  keys: [new Uint8Array(32).fill(1), new Uint8Array(16).fill(2)],
+  retired: [new Uint8Array(32).fill(3)],
+};
 
 Deno.test("X25519 gives the public key of RFC 7748", () => {
   const bob = Uint8Array.fromHex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");

@@ -3,6 +3,9 @@ import type { MsgpackReader } from "./msgpack_reader.ts";
 import { MsgpackWriter } from "./msgpack_writer.ts";
 import { MAX_TIME, SerfType } from "./serf_messages.ts";
 
+/** Bytes of an X25519 key, secret or public. */
+export const X25519_BYTES = 32;
+
 /** User events of one Lamport time. */
 export interface EventSlot {
   ltime: number;
@@ -15,6 +18,8 @@ export interface KeyringState {
   version: number;
   /** Raw keys, the primary first. */
   keys: Uint8Array[];
+  /** Keys that were removed, the latest first: with one of them a latecomer knocks. */
+  retired: Uint8Array[];
 }
 
 /** Serf's part of a push/pull. */
@@ -30,23 +35,30 @@ export interface SerfPushPull {
   from?: string;
   /** A key ring that only the node it is for can open. */
   sealedRing?: Uint8Array;
+  /** Public keys of members that are away, for whom a ring could be sealed. */
+  doors: [node: string, publicKey: Uint8Array][];
 }
 
 /** A state that says nothing. */
 export function emptySerfPushPull(): SerfPushPull {
-  return { ltime: 0, statusLTimes: [], leftMembers: [], eventLTime: 0, events: [], queryLTime: 0 };
+  return { ltime: 0, statusLTimes: [], leftMembers: [], eventLTime: 0, events: [], queryLTime: 0, doors: [] };
 }
 
 /** Encodes the user state of a push/pull, with its type byte. */
 export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
-  const { keyring, from, sealedRing } = message;
-  const ours = (keyring ? 1 : 0) + (from === undefined ? 0 : 1) + (sealedRing ? 1 : 0);
+  const { keyring, from, sealedRing, doors } = message;
+  const ours = (doors.length > 0 ? 1 : 0) + (keyring ? 1 : 0) + (from === undefined ? 0 : 1) +
+    (sealedRing ? 1 : 0);
   const out = new MsgpackWriter().byte(SerfType.pushPull).map(6 + ours);
   out.string("EventLTime").int(message.eventLTime).string("Events");
   if (message.events.length === 0) out.nil();
   else {
     out.array(message.events.length);
     for (const slot of message.events) writeSlot(out, slot);
+  }
+  if (doors.length > 0) {
+    out.string("HypercoreDoors").map(doors.length);
+    for (const [node, publicKey] of doors) out.string(node).bytes(publicKey);
   }
   if (from !== undefined) out.string("HypercoreFrom").string(from);
   if (keyring !== undefined) writeKeyring(out.string("HypercoreKeys"), keyring);
@@ -87,6 +99,15 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
         for (let i = 0; i < count; i++) {
           const slot = readSlot(reader);
           if (slot.events.length > 0) message.events.push(slot);
+        }
+        break;
+      }
+      case "HypercoreDoors": {
+        const count = reader.map();
+        for (let i = 0; i < count; i++) {
+          const node = reader.string();
+          const publicKey = reader.copy(X25519_BYTES);
+          if (publicKey !== undefined && i < LIMITS.doors) message.doors.push([node, publicKey]);
         }
         break;
       }
@@ -140,24 +161,30 @@ function readEvent(reader: MsgpackReader): { name: string; payload: Uint8Array |
 
 /** Writes a key ring. */
 export function writeKeyring(out: MsgpackWriter, keyring: KeyringState): void {
-  out.map(2).string("Keys").array(keyring.keys.length);
+  out.map(3).string("Keys").array(keyring.keys.length);
   for (const key of keyring.keys) out.bytes(key);
+  out.string("Retired").array(keyring.retired.length);
+  for (const key of keyring.retired) out.bytes(key);
   out.string("Version").int(keyring.version);
 }
 
 /** Reads a key ring. Throws {@linkcode DecodeError}. */
 export function readKeyring(reader: MsgpackReader): KeyringState {
-  const keyring: KeyringState = { version: 0, keys: [] };
+  const keyring: KeyringState = { version: 0, keys: [], retired: [] };
   for (let entries = reader.map(); entries > 0; entries--) {
     const field = reader.string();
     if (field === "Version") keyring.version = reader.uint(MAX_TIME);
-    else if (field === "Keys") {
-      const count = reader.array(LIMITS.keys) ?? 0;
-      for (let i = 0; i < count; i++) {
-        const key = reader.copy(32);
-        if (key !== undefined) keyring.keys.push(key);
-      }
-    } else reader.skip();
+    else if (field === "Keys") readKeys(reader, keyring.keys);
+    else if (field === "Retired") readKeys(reader, keyring.retired);
+    else reader.skip();
   }
   return keyring;
+}
+
+function readKeys(reader: MsgpackReader, into: Uint8Array[]): void {
+  const count = reader.array(LIMITS.keys) ?? 0;
+  for (let i = 0; i < count; i++) {
+    const key = reader.copy(32);
+    if (key !== undefined) into.push(key);
+  }
 }

@@ -1,9 +1,9 @@
-import { X25519_BYTES } from "../codec/sealed_ring.ts";
+import { X25519_BYTES } from "../codec/serf_push_pull.ts";
 import type { Log } from "../log.ts";
 import type { KeyMemory } from "../serf/key_queries.ts";
 
 /** Longest key ring file that is read. */
-const MAX_BYTES = 64 * 1024;
+const MAX_BYTES = 1024 * 1024;
 
 /** Keys of a file in Serf's format, the primary first; undefined where there is none. Throws where it is not valid. */
 export async function readKeyring(path: string): Promise<Uint8Array[] | undefined> {
@@ -35,19 +35,22 @@ export async function readKeyringExtras(keyringFile: string): Promise<KeyringExt
     const { size } = await Deno.stat(path);
     if (size > MAX_BYTES) throw new Error(`it has ${size} bytes, the limit is ${MAX_BYTES}`);
     const parsed = JSON.parse(await Deno.readTextFile(path));
-    const { version, secret, retired } = parsed as Record<string, unknown>;
-    const isText = (value: unknown) => typeof value === "string";
+    const { version, secret, retired, doors } = parsed as Record<string, unknown>;
+    const isTable = (value: unknown): value is Record<string, string> =>
+      typeof value === "object" && value !== null &&
+      Object.values(value).every((text) => typeof text === "string");
     if (
-      !Number.isSafeInteger(version) || !isText(secret) || !Array.isArray(retired) || !retired.every(isText)
+      !Number.isSafeInteger(version) || typeof secret !== "string" || !isTable(retired) || !isTable(doors)
     ) {
-      throw new Error("it holds no version, secret and retired keys");
+      throw new Error("it holds no version, secret, retired keys and doors");
     }
-    const bytes = Uint8Array.fromBase64(secret as string);
+    const bytes = Uint8Array.fromBase64(secret);
     if (bytes.length !== X25519_BYTES) throw new Error("its secret has another length");
     return {
       version: version as number,
       secret: bytes,
-      retired: retired.map((key) => Uint8Array.fromBase64(key)),
+      retired: Object.values(retired).map((key) => Uint8Array.fromBase64(key)),
+      doors: new Map(Object.entries(doors).map(([name, key]) => [name, Uint8Array.fromBase64(key)])),
     };
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
@@ -62,8 +65,13 @@ export function writeKeyring(
   ring: { keys: readonly Uint8Array[]; extras: KeyringExtras },
   log: Log,
 ): void {
-  const { version, secret, retired } = ring.extras;
-  const extras = { version, secret: secret.toBase64(), retired: retired.map((key) => key.toBase64()) };
+  const { version, secret, retired, doors } = ring.extras;
+  const extras = {
+    version,
+    secret: secret.toBase64(),
+    retired: retired.map((key) => key.toBase64()),
+    doors: Object.fromEntries(Array.from(doors, ([name, key]) => [name, key.toBase64()])),
+  };
   // The extras first: a ring without them is only less able, the other way round a removed key would be lost.
   writeFile(extrasPath(keyringFile), extras, log);
   writeFile(keyringFile, ring.keys.map((key) => key.toBase64()), log);

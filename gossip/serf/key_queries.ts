@@ -2,9 +2,9 @@ import { DecodeError } from "../codec/error.ts";
 import { type Keyring, KeyringError } from "../codec/keyring.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { decodeKeyRequest, encodeKeyResponse, type KeyResponse } from "../codec/serf_internal.ts";
-import { openRing, publicOf, sealRing, X25519_BYTES } from "../codec/sealed_ring.ts";
+import { openRing, publicOf, sealRing } from "../codec/sealed_ring.ts";
 import { MAX_TIME, SerfType } from "../codec/serf_messages.ts";
-import type { KeyringState } from "../codec/serf_push_pull.ts";
+import { type KeyringState, X25519_BYTES } from "../codec/serf_push_pull.ts";
 import type { Tags } from "../codec/tags.ts";
 import { equalBytes } from "../codec/text.ts";
 import type { Random } from "../random.ts";
@@ -26,6 +26,8 @@ export interface KeyMemory {
   version: number;
   /** X25519; opens a ring that others seal for this node. */
   secret: Uint8Array;
+  /** Public keys of members that are away, by name. */
+  doors: ReadonlyMap<string, Uint8Array>;
 }
 
 /** What a {@linkcode KeyManager} is made of. */
@@ -33,8 +35,10 @@ export interface KeyManagerOptions {
   keyring: Keyring | undefined;
   memory?: KeyMemory;
   random: Random;
-  /** Public keys of forgotten members that are kept. */
+  /** Public keys of members that are away, and are not listed here, that are kept. */
   remembered: number;
+  /** Members that failed. */
+  failed(): Iterable<{ name: string; tags: Tags }>;
   /** Gets the keys after each change, to be stored. */
   changed(keys: Uint8Array[]): void;
 }
@@ -48,8 +52,10 @@ export class KeyManager {
   readonly #keyring: Keyring | undefined;
   readonly #options: KeyManagerOptions;
   readonly #secret: Uint8Array;
-  /** Public keys of members that failed and are no longer listed. */
-  readonly #doors = new Map<string, Uint8Array>();
+  /** Public keys of members that are away and not listed here: forgotten, or known from others. */
+  readonly #doors: Map<string, Uint8Array>;
+  /** Members that were pruned: what others still remember of them does not count. */
+  readonly #shut = new Set<string>();
   #version: number;
   #publicKey: string | undefined;
   #seals = SEAL_BURST;
@@ -60,11 +66,60 @@ export class KeyManager {
     this.#keyring = options.keyring;
     this.#version = options.memory?.version ?? 0;
     this.#secret = options.memory?.secret ?? options.random.bytes(X25519_BYTES);
+    this.#doors = new Map(options.memory?.doors);
+  }
+
+  /** Whether gossip is encrypted. */
+  get encrypted(): boolean {
+    return this.#keyring !== undefined;
   }
 
   /** What is to be kept for the next life; undefined without a key ring. */
   get memory(): KeyMemory | undefined {
-    return this.#keyring && { version: this.#version, secret: this.#secret };
+    return this.#keyring && { version: this.#version, secret: this.#secret, doors: this.doors() };
+  }
+
+  /** Public keys of all members that are away, at most as many as are kept. */
+  doors(): ReadonlyMap<string, Uint8Array> {
+    const { failed, remembered } = this.#options;
+    const all = new Map(this.#doors);
+    if (this.#keyring === undefined) return all;
+    for (const member of failed()) {
+      const door = publicKeyIn(member.tags);
+      if (door !== undefined && all.size < remembered) all.set(member.name, door);
+    }
+    return all;
+  }
+
+  /** Takes over what another member knows of one that is away and not listed here. */
+  learn(name: string, door: Uint8Array): void {
+    if (door.length === X25519_BYTES && !this.#shut.has(name)) this.#keep(name, door);
+  }
+
+  /** A member was pruned: it gets in no more, whatever others remember. */
+  shut(name: string): void {
+    this.#doors.delete(name);
+    this.#shut.add(name);
+    if (this.#shut.size > this.#options.remembered) {
+      const [oldest] = this.#shut;
+      this.#shut.delete(oldest);
+    }
+  }
+
+  /** A member is here: its tags say what there is to know. */
+  arrived(name: string): void {
+    if (this.#doors.size > 0) this.#doors.delete(name);
+    if (this.#shut.size > 0) this.#shut.delete(name);
+  }
+
+  #keep(name: string, door: Uint8Array): void {
+    if (this.#keyring === undefined) return;
+    this.#doors.delete(name);
+    this.#doors.set(name, door);
+    if (this.#doors.size > this.#options.remembered) {
+      const [oldest] = this.#doors.keys();
+      this.#doors.delete(oldest);
+    }
   }
 
   /** `tags` with this node's public key, where gossip is encrypted. */
@@ -82,24 +137,27 @@ export class KeyManager {
   /** A failed member is no longer listed; it may come back all the same. */
   remember(member: { name: string; tags: Tags }): void {
     const door = publicKeyIn(member.tags);
-    if (door === undefined || this.#keyring === undefined) return;
-    this.#doors.delete(member.name);
-    this.#doors.set(member.name, door);
-    if (this.#doors.size > this.#options.remembered) {
-      const [oldest] = this.#doors.keys();
-      this.#doors.delete(oldest);
-    }
+    if (door !== undefined && !this.#shut.has(member.name)) this.#keep(member.name, door);
   }
 
   /** What our own members are handed in push/pulls; only ever sent encrypted. */
   state(): KeyringState | undefined {
     if (this.#keyring === undefined || this.#version === 0) return undefined;
-    return { version: this.#version, keys: this.#keyring.keys() };
+    return this.#state(this.#keyring);
   }
 
   /** Takes a newer ring, which went round while this node was away. */
   merge(state: KeyringState): void {
     if (this.#isNewer(state)) this.#replace(state);
+    else this.#rememberRetired(state);
+  }
+
+  #rememberRetired(state: KeyringState): void {
+    try {
+      this.#keyring?.retire(state.retired);
+    } catch (error) {
+      if (!(error instanceof KeyringError)) throw error; // No keys at all.
+    }
   }
 
   /** The ring for a member that knocked with a removed key; undefined where its public key is not known. */
@@ -109,12 +167,15 @@ export class KeyManager {
   ): Uint8Array | undefined {
     const to = (options.member && publicKeyIn(options.member.tags)) ?? this.#doors.get(name);
     if (this.#keyring === undefined || to === undefined || !this.#maySeal(options.nowMs)) return undefined;
-    const ring = { version: this.#version, keys: this.#keyring.keys() };
     try {
-      return sealRing(ring, { to, secret: this.#secret, random: this.#options.random });
+      return sealRing(this.#state(this.#keyring), { to, secret: this.#secret, random: this.#options.random });
     } catch {
       return undefined; // The public key is none.
     }
+  }
+
+  #state(keyring: Keyring): KeyringState {
+    return { version: this.#version, keys: keyring.keys(), retired: keyring.retired() };
   }
 
   #maySeal(nowMs: number): boolean {
@@ -161,6 +222,7 @@ export class KeyManager {
       if (error instanceof KeyringError) return false; // No ring at all: keep ours.
       throw error;
     }
+    this.#rememberRetired(state);
     this.#version = Math.max(this.#version, Math.min(state.version, MAX_VERSION));
     this.#options.changed(keyring.keys());
     return !sameKeys(before, keyring.keys());

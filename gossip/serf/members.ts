@@ -22,6 +22,10 @@ export interface MembersOptions {
   emit(event: MemberEvent): void;
   /** This node is said to leave although it does not: say that it is here. */
   contradictLeave(): void;
+  /** A member is here, for the first time or again. */
+  arrived(name: string): void;
+  /** A member was evicted. */
+  pruned(name: string): void;
   /** A member is to be erased after it had time to leave. */
   later(run: () => void): void;
 }
@@ -93,6 +97,7 @@ export class Members {
       this.#left.delete(member);
     }
     member.goneMs = 0;
+    this.#options.arrived(node.name);
     this.#emit("member-join", member);
   }
 
@@ -151,6 +156,7 @@ export class Members {
   }
 
   #prune(member: Member): void {
+    this.#options.pruned(member.name);
     if (member.status === MemberStatus.leaving) this.#options.later(() => this.#erase(member));
     else this.#erase(member);
   }

@@ -148,7 +148,7 @@ Deno.test("a thief of a removed key who answers a member's knock cannot slip it 
   const a = bench.cores.get("a")!;
   const secret = random.bytes(32);
   const to = Uint8Array.fromBase64(a.members.get("a")!.tags.get("rejoin")!, { alphabet: "base64url" });
-  const sealedRing = sealRing({ version: 1_000_000, keys: [key(9)] }, { to, secret, random });
+  const sealedRing = sealRing({ version: 1_000_000, keys: [key(9)], retired: [] }, { to, secret, random });
   a.memberlist.pushPull(bench.cores.get("b")!.memberlist.self.endpoint, { join: true }, () => {});
   for (let rounds = 0; rounds < 4; rounds++) {
     for (const effect of a.memberlist.takeEffects()) {

@@ -77,6 +77,7 @@ export class SerfCore {
       memory: options.keyMemory,
       random: options.random,
       remembered: this.#config.rememberedPeers,
+      failed: () => this.members.failed,
       changed: (keys) => emit({ kind: "keyring", keys }),
     });
     this.members = new Members({
@@ -84,6 +85,8 @@ export class SerfCore {
       table: () => this.memberlist.table,
       emit,
       contradictLeave: () => this.#announce(),
+      arrived: (name) => keys.arrived(name),
+      pruned: (name) => keys.shut(name),
       later: (run) => {
         const delayMs = this.#config.broadcastTimeoutMs + this.#config.leavePropagateDelayMs;
         this.memberlist.timers.set(this.memberlist.nowMs + delayMs, run);

@@ -57,7 +57,8 @@ export class StateSync {
       events: userEvents.slots(),
       queryLTime: queryLog.clock.time,
       keyring: sendKeys ? keys.state() : undefined,
-      from: keys.memory && this.#options.selfName,
+      from: keys.encrypted ? this.#options.selfName : undefined,
+      doors: sendKeys && keys.encrypted ? [...keys.doors()] : [],
     });
   }
 
@@ -105,6 +106,7 @@ export class StateSync {
       }
     }
     if (state.keyring !== undefined) keys.merge(state.keyring);
+    for (const [name, door] of state.doors) if (members.get(name) === undefined) keys.learn(name, door);
     return false;
   }
 }
