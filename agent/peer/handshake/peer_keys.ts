@@ -12,7 +12,37 @@ const KEY_BYTES = 32;
  * {@linkcode MAX_KEYS} are left out.
  */
 export function derivePeerKeys(clusterKeys: readonly Uint8Array[]): readonly Uint8Array[] {
-  return clusterKeys.slice(0, MAX_KEYS).map((key) =>
-    new Uint8Array(hkdfSync("sha256", key, new Uint8Array(), INFO, KEY_BYTES))
-  );
+  return clusterKeys.slice(0, MAX_KEYS).map(derive);
+}
+
+/** The derived keys of a key ring that changes: the same object for a key as long as it is in the ring. */
+export class PeerKeys {
+  readonly #clusterKeys: () => readonly Uint8Array[];
+  #derived = new Map<string, Uint8Array>();
+
+  /** `clusterKeys` tells the gossip keys of the moment, the primary first. */
+  constructor(clusterKeys: () => readonly Uint8Array[]) {
+    this.#clusterKeys = clusterKeys;
+  }
+
+  /** Derived from the keys of the moment, the primary first. */
+  current(): readonly Uint8Array[] {
+    const now = new Map<string, Uint8Array>();
+    for (const key of this.#clusterKeys().slice(0, MAX_KEYS)) {
+      const name = key.toHex();
+      now.set(name, this.#derived.get(name) ?? derive(key));
+    }
+    this.#derived = now;
+    return [...now.values()];
+  }
+
+  /** Whether what was proved by this key (undefined: without one) still counts. */
+  isInForce(key: Uint8Array | undefined): boolean {
+    const keys = this.current();
+    return key === undefined ? keys.length === 0 : keys.includes(key);
+  }
+}
+
+function derive(key: Uint8Array): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", key, new Uint8Array(), INFO, KEY_BYTES));
 }
