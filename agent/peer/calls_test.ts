@@ -315,7 +315,7 @@ async function startPair(
 
 function is(code: RuntimeErrorCode, message: RegExp) {
   return (error: unknown) => {
-    assert(error instanceof RuntimeError, error instanceof Error ? error.stack : String(error));
+    assert(error instanceof RuntimeError, String(error));
     assert.equal(error.code, code, error.message);
     assert.match(error.message, message);
     return true;

@@ -60,7 +60,7 @@ export class PeerSession {
       for (;;) {
         const manager = await this.#connected();
         try {
-          return await manager.request(...request);
+          return failingWhenCutOff(await manager.request(...request));
         } catch (error) {
           if (!(error instanceof SpentError)) throw error;
           this.#retire(manager);
@@ -142,6 +142,20 @@ function sessionOver(socket: TLSSocket, limits: PeerLimits): Http2SessionManager
       return socket;
     },
   });
+}
+
+/**
+ * Deno closes the streams of a connection that was lost as if they had ended well; without an answer nobody would notice.
+ */
+function failingWhenCutOff(stream: http2.ClientHttp2Stream): http2.ClientHttp2Stream {
+  let isAnswered = false;
+  stream.once("response", () => isAnswered = true);
+  stream.once("close", () => {
+    if (isAnswered || stream.rstCode !== 0 || stream.errored) return;
+    const lost = new Error("the connection was closed");
+    stream.emit("error", Object.assign(lost, { code: "ERR_HTTP2_STREAM_CANCEL" }));
+  });
+  return stream;
 }
 
 /** Bytes that a peer may be ahead of a slow reader, on one call. */
