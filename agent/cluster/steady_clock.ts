@@ -1,8 +1,8 @@
 import { MAX_CLOCK_STEP_MS } from "./limits.ts";
 
 /**
- * Time that only goes forward, and never far at once. A clock that is set, or a machine that sleeps, must not make
- * everybody else look silent.
+ * Time in whole milliseconds that only goes forward, and never far at once. A clock that is set, or a machine that sleeps,
+ * must not make everybody else look silent.
  */
 export class SteadyClock {
   /** Milliseconds since an arbitrary beginning. */
@@ -10,7 +10,8 @@ export class SteadyClock {
   #wallMs: number | undefined;
 
   /** Takes the time of the outer clock; returns the steady one. */
-  advance(wallMs: number): number {
+  advance(outerMs: number): number {
+    const wallMs = Math.floor(outerMs);
     if (this.#wallMs !== undefined) {
       this.nowMs += Math.min(Math.max(0, wallMs - this.#wallMs), MAX_CLOCK_STEP_MS);
     }
@@ -18,8 +19,8 @@ export class SteadyClock {
     return this.nowMs;
   }
 
-  /** A steady time as the outer clock has it. */
+  /** The first whole millisecond of the outer clock at which this steady time is reached. */
   toWallMs(steadyMs: number): number {
-    return (this.#wallMs ?? 0) + (steadyMs - this.nowMs);
+    return (this.#wallMs ?? 0) + Math.ceil(steadyMs - this.nowMs);
   }
 }

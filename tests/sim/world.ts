@@ -1,6 +1,6 @@
 import { Claims } from "../../gossip/codec/claims.ts";
 import { DecodeError } from "../../gossip/codec/error.ts";
-import { encodeTags } from "../../gossip/codec/tags.ts";
+import { encodeTags, type Tags } from "../../gossip/codec/tags.ts";
 import { Endpoint } from "../../gossip/endpoint.ts";
 import { type MemberlistConfig, type Profile, PROFILES } from "../../gossip/memberlist/config.ts";
 import { DEFAULT_EAGER } from "../../gossip/memberlist/config.ts";
@@ -25,6 +25,8 @@ export interface WorldOptions {
   eager: boolean;
   conditions?: LinkConditions;
   serf?: Partial<SerfConfig>;
+  /** A node's tags; none by default. */
+  tags?: (name: string) => Tags;
   /** Changes each core before it starts: how a deliberately broken build is made. */
   tamper?: (core: SerfCore) => void;
 }
@@ -81,11 +83,11 @@ export class World {
   }
 
   #newCore(name: string, advertise: Endpoint): SerfCore {
-    const { profile, eager } = this.#options;
+    const { profile, eager, tags } = this.#options;
     const config: MemberlistConfig = {
       ...PROFILES[profile],
       name,
-      meta: META,
+      meta: tags ? encodeTags(tags(name)) : META,
       vsn: VSN,
       udpBufferBytes: 1400,
       eager: eager ? DEFAULT_EAGER : undefined,
