@@ -20,6 +20,8 @@ export interface AgentOptions {
   signal: AbortSignal;
   log: Log;
   version: string;
+  /** Calls back when the operator asks to read files again (SIGHUP); returns what ends that. */
+  onReload?: (listener: () => void) => () => void;
   /** Makes the image store; only tests give another. */
   openImages?: (parts: ImageStoreParts) => Promise<NodeImages>;
 }
@@ -42,7 +44,7 @@ export async function runAgent(config: AgentConfig, options: AgentOptions): Prom
 
 /** Starts one agent; disposing it ends everything but the containers. */
 export async function openAgent(config: AgentConfig, options: AgentOptions): Promise<RunningNode> {
-  const { signal, log, version } = options;
+  const { signal, log, version, onReload } = options;
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const token = config.insecure ? undefined : config.token ?? await loadToken(config.dataDir);
@@ -68,7 +70,7 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
     }, signal),
   );
   const node = stack.use(
-    await startNode(config, { engine, images, proxy, identity, token, version, log }, signal),
+    await startNode(config, { engine, images, proxy, identity, token, version, log, onReload }, signal),
   );
   stack.use(collectPeriodically(engine, { log }));
   if (config.insecure) log.warn("the API asks for no token: whoever reaches it may do anything");

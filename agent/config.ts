@@ -45,6 +45,10 @@ export interface AgentConfig {
   logMaxBytes: number;
   logMaxFiles: number;
   cluster: ClusterConfig;
+  /** Policy file of the cluster; absent means anything goes. */
+  clusterPolicyFile?: string;
+  /** Folder with the policies that spawns may name; absent means `policies` in the data dir. */
+  policyDir?: string;
   logLevel: "debug" | "info" | "warn" | "error";
   logFormat: "text" | "json";
 }

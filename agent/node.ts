@@ -11,11 +11,16 @@ import { httpApp } from "./http/app.ts";
 import { listenHttp } from "./http/server.ts";
 import { AgentMetrics } from "./metrics/metrics.ts";
 import { nodeCapacity, parseMeminfo } from "./node_facts.ts";
+import { openPolicies } from "./policies.ts";
+import { policyContext } from "./policy/context.ts";
+import type { Candidate } from "./policy/facts.ts";
+import { localCandidate, type LocalFacts } from "./policy/local.ts";
 import type { Proxy } from "./proxy/mod.ts";
 import { checkBind } from "./security/bind.ts";
 import { acceptedHosts, type GuardPolicy } from "./security/guard.ts";
 import { decodeLabels } from "./workloads/labels.ts";
 import { DEFAULT_MEMORY_MIB } from "./workloads/limits.ts";
+import { parseSpawn } from "./workloads/parse_spawn.ts";
 import { WorkloadManager } from "./workloads/manager.ts";
 
 /** Time between the withdrawal of a route and the stop signal, milliseconds. */
@@ -28,6 +33,10 @@ export interface NodeParts {
   images: Images;
   proxy: Proxy;
   identity: RotatableIdentity;
+  /** What this node measures and declares about itself for policies; absent means nothing. */
+  localFacts?: () => LocalFacts;
+  /** Calls back when the operator asks to read files again; returns what ends that. */
+  onReload?: (listener: () => void) => () => void;
   /** Of the API; absent means none is asked for. */
   token?: string;
   version: string;
@@ -50,14 +59,38 @@ export async function startNode(
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const metrics = stack.use(new AgentMetrics({ version, nodeName: config.nodeName }));
-  const manager = stack.use(
+  const parseContext = {
+    nodeName: config.nodeName,
+    reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
+  };
+  const candidates = (): Candidate[] => [
+    localCandidate({
+      id: identity.nodeId,
+      name: config.nodeName,
+      tags: config.cluster.tags,
+      workloads: manager.list(),
+      capacity: manager.capacity,
+      usage: manager.usage,
+      facts: parts.localFacts?.() ?? {},
+    }),
+  ];
+  const policies = stack.use(
+    await openPolicies(config, {
+      nodeId: identity.nodeId,
+      candidates,
+      log,
+      observe: (observation) => metrics.observePolicy(observation),
+      onReload: parts.onReload,
+    }),
+  );
+  const manager: WorkloadManager = stack.use(
     new WorkloadManager({
       engine,
       proxy,
       log,
+      policies: policies.gate,
       node: {
-        nodeName: config.nodeName,
-        reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
+        ...parseContext,
         baseUrl: config.baseUrl,
         tls: config.proxyTls !== undefined,
       },
@@ -79,6 +112,8 @@ export async function startNode(
   );
   metrics.connect({ workloads: () => manager.list(), ledger: () => manager, proxy });
   await manager.start(signal);
+  manager.applyNetworkPolicies();
+  stack.defer(policies.store.onChange(() => manager.applyNetworkPolicies()));
 
   const shutdown = new AbortController();
   const addresses = Deno.networkInterfaces().map((each) => each.address);
@@ -92,7 +127,8 @@ export async function startNode(
     }),
   };
   const node = { name: config.nodeName, address: reachableAddress(config.grpcBindAddr.host, addresses) };
-  const api = new ClusterApi({ manager, engine, node });
+  const policy = () => policyContext(policies.store.current?.policy, config.cluster.tags);
+  const api = new ClusterApi({ manager, engine, node, policy });
   const { nodeName, containerdNamespace, insecure, baseUrl } = config;
   const facts = { nodeName, version, containerdNamespace, insecure, baseUrl };
   const apiListener = stack.use(
@@ -101,7 +137,20 @@ export async function startNode(
       tls: config.apiTls,
       log,
       handler: apiHandler({
-        routes: routes({ api, manager, engine, images, identity, facts }),
+        routes: routes({
+          api,
+          manager,
+          engine,
+          images,
+          identity,
+          facts,
+          policy: {
+            ...policies,
+            candidates,
+            // Which node may have it is the question here.
+            parse: (request) => parseSpawn({ ...request, node: "" }, parseContext),
+          },
+        }),
         guard,
         log,
         shutdown: shutdown.signal,

@@ -65,6 +65,8 @@ export function agentConfig(
     logMaxBytes: options.logMaxBytes,
     logMaxFiles: options.logMaxFiles,
     cluster: clusterConfig(address, options, readTextFile),
+    clusterPolicyFile: options.clusterPolicy,
+    policyDir: options.policyDir,
     logLevel: options.logLevel,
     logFormat: options.logFormat,
   };
@@ -75,7 +77,6 @@ function refuseUnavailable(address: string | undefined, options: AgentOptions): 
   const asked = {
     "joining a cluster (--join)": address ?? options.join,
     "--respawn-on-node-failure": options.respawnOnNodeFailure === true ? true : undefined,
-    "--cluster-policy": options.clusterPolicy,
     "--beacon-endpoint": options.beaconEndpoint,
     "--beacon-price": options.beaconPrice,
     "--beacon-reputation": options.beaconReputation,

@@ -130,7 +130,18 @@ export function addAgentOptions(command: Command) {
       )
         .default("any" as const),
     )
-    .addOption(new Option("--cluster-policy <file>", "placement policy of the cluster"))
+    .addOption(
+      new Option(
+        "--cluster-policy <file>",
+        "policy of the cluster, read again when it changes and on SIGHUP",
+      ),
+    )
+    .addOption(
+      new Option(
+        "--policy-dir <dir>",
+        "folder with the policies spawns may name (default: policies in the data dir)",
+      ),
+    )
     .addOption(new Option("--beacon-endpoint <url>", "beacon registry"))
     .addOption(new Option("--beacon-price <price>", "price per GB in this node's beacon"))
     .addOption(new Option("--beacon-reputation <score>", "reputation in this node's beacon"))

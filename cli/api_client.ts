@@ -12,6 +12,7 @@ import { IdentityService } from "../proto/gen/hypercore/v1/identity_pb.ts";
 import { ClusterAdminService } from "../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../proto/gen/hypercore/v1/node_pb.ts";
+import { PolicyService } from "../proto/gen/hypercore/v1/policy_pb.ts";
 import { WorkloadService } from "../proto/gen/hypercore/v1/workload_pb.ts";
 import { CommandError, exitCode, UsageError } from "./exit.ts";
 import type { Io } from "./io.ts";
@@ -37,6 +38,7 @@ export interface Api {
   node: Client<typeof NodeService>;
   identity: Client<typeof IdentityService>;
   admin: Client<typeof ClusterAdminService>;
+  policies: Client<typeof PolicyService>;
   /** How messages name the agent. */
   address: string;
 }
@@ -58,6 +60,7 @@ export function connectApi(options: ClientOptions, io: Io): Api {
     node: createClient(NodeService, transport),
     identity: createClient(IdentityService, transport),
     admin: createClient(ClusterAdminService, transport),
+    policies: createClient(PolicyService, transport),
     address: url.host,
   };
 }

@@ -69,6 +69,7 @@ export function buildProgram(io: Io, finish: Finish) {
   }
   addSessionCommands(program as unknown as Command, io, finish);
   addImageCommands(program as unknown as Command, io, finish);
+  addPolicyCommands(program as unknown as Command, io, finish);
   addIdentityCommands(program as unknown as Command, io, finish);
   addClusterCommands(program as unknown as Command, client as never, io, finish);
 
@@ -121,7 +122,12 @@ function addWorkloadCommands(parent: Command, io: Io, finish: Finish): void {
     )
     .addOption(parsed("--name <name>", "name, usable wherever an id is", parseName))
     .addOption(collected("--label <K=V>", "label that policies select by", parsePair))
-    .addOption(new Option("--policy <file>", "placement policy"))
+    .addOption(
+      new Option(
+        "--policy <file|name>",
+        "policy that tightens the cluster's: a file, or a name on the agent",
+      ),
+    )
     .addOption(new Option("--hac <file>", "read a hac.toml; flags override it"))
     .addOption(new Option("--node <name>", "only this node may take it, by name or id"))
     .addOption(
@@ -269,6 +275,47 @@ function addIdentityCommands(program: Command, io: Io, finish: Finish): void {
     .action(async (options) => {
       const { identityRotate } = await import("./commands/identity.ts");
       finish(await identityRotate(options, io));
+    });
+}
+
+function addPolicyCommands(program: Command, io: Io, finish: Finish): void {
+  const policy = program.command("policy").description("check policies, and ask why a node is chosen or not");
+  policy.command("check").description("check policy files; nothing is asked of an agent")
+    .argument("<files...>", "policy files")
+    .addOption(configOption())
+    .addOption(jsonOption())
+    .action(async (files, options) => {
+      const { policyCheck } = await import("./commands/policy.ts");
+      finish(await policyCheck(files, options, io));
+    });
+  client(policy.command("show")).description("print the policy that an agent goes by")
+    .addOption(jsonOption())
+    .action(async (options) => {
+      const { policyShow } = await import("./commands/policy.ts");
+      finish(await policyShow(options, io));
+    });
+  client(policy.command("explain"))
+    .description("show which nodes would take a spawn, and why the others would not; nothing is started")
+    .argument("[file]", "policy file, or the name of a policy on the agent; the cluster's alone without it")
+    .addOption(parsed("--image-ref <ref>", "image", parseImageRef))
+    .addOption(parsed("--image <ref>", "the same as --image-ref", parseImageRef))
+    .addOption(parsed("--cpu <count>", "vCPUs (default: 1)", parseMilliCpus))
+    .addOption(parsed("--mem <MiB>", "memory (default: 512)", parseMemoryMib))
+    .addOption(
+      accumulated(
+        "--ports <host:container,…>",
+        "host ports",
+        (text, previous: Map<number, number> | undefined) => parsePorts(text, previous),
+      ),
+    )
+    .addOption(collected("--env <K=V>", "environment variable; only its name is looked at", parseEnvEntry))
+    .addOption(collected("--label <K=V>", "label", parsePair))
+    .addOption(new Option("--runtime <name>", "runtime (default: runc)"))
+    .addOption(new Option("--alone", "leave the cluster's policy out: as if the file were it"))
+    .addOption(jsonOption())
+    .action(async (file, options) => {
+      const { policyExplain } = await import("./commands/policy.ts");
+      finish(await policyExplain(file, options, io));
     });
 }
 

@@ -4,6 +4,7 @@ import {
   NodeSchema,
   type NodesStateResponse,
   NodesStateResponseSchema,
+  type PolicyContext,
   type VmSpawnRequest,
   type VmSpawnResponse,
   VmSpawnResponseSchema,
@@ -22,6 +23,8 @@ export interface ClusterApiOptions {
   manager: WorkloadManager;
   engine: Pick<ContainerEngine, "logs">;
   node: { name: string; address: string };
+  /** What this node's state says of its policy; nothing by default. */
+  policy?: () => PolicyContext;
 }
 
 /** The four calls of the original, for every way they come in. They throw `RuntimeError`. */
@@ -66,9 +69,9 @@ export class ClusterApi implements ClusterCalls {
   }
 
   list(): NodesStateResponse {
-    const { manager } = this.#options;
+    const { manager, policy } = this.#options;
     const workloads = manager.list().map((workload) => workloadState(workload, manager.url(workload)));
-    return create(NodesStateResponseSchema, { states: [{ node: this.node, workloads }] });
+    return create(NodesStateResponseSchema, { states: [{ node: this.node, workloads, policy: policy?.() }] });
   }
 
   /** The newest lines that fit {@linkcode MAX_LOG_RESPONSE_BYTES}. */

@@ -3,6 +3,7 @@ import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../../proto/gen/hypercore/v1/node_pb.ts";
+import { PolicyService } from "../../proto/gen/hypercore/v1/policy_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
@@ -11,6 +12,7 @@ import { parseImage } from "../workloads/parse_spawn.ts";
 import type { ClusterApi, ClusterCalls } from "./cluster_api.ts";
 import { imageMessage, pullProgress } from "./convert.ts";
 import { identityService } from "./identity_service.ts";
+import { policyService, type PolicyServiceOptions } from "./policy_service.ts";
 import { streamProgress } from "./progress.ts";
 import { Slots } from "./slots.ts";
 import { WorkloadApi } from "./workload_service.ts";
@@ -47,6 +49,8 @@ export interface ServiceOptions {
   images: Images;
   identity: RotatableIdentity;
   facts: NodeFacts;
+  /** Absent means the node has no such service. */
+  policy?: PolicyServiceOptions;
 }
 
 /** Every service of the API port. */
@@ -56,6 +60,7 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(WorkloadService, new WorkloadApi(options).service());
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
+    if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));
     router.service(IdentityService, identityService(options.identity, options.facts.nodeName));
   };
 }

@@ -4,6 +4,8 @@ import type { Proxy, ProxyStats } from "../proxy/mod.ts";
 import type { Observation } from "../workloads/context.ts";
 import type { Workload } from "../workloads/workload.ts";
 import type { AdmissionLedger } from "../workloads/admission.ts";
+import type { PolicyObservation } from "../policy/observation.ts";
+import { PolicyMetrics } from "./policy_metrics.ts";
 
 /** What the metrics read when they are asked for. */
 export interface MetricsSources {
@@ -23,6 +25,7 @@ export class AgentMetrics implements Disposable {
   readonly #spawn: Histogram;
   readonly #restarts: Counter;
   readonly #changes: Counter;
+  readonly #policy: PolicyMetrics;
 
   constructor(options: { version: string; nodeName: string }) {
     const registers = [this.#registry];
@@ -43,6 +46,7 @@ export class AgentMetrics implements Disposable {
       help: "Changes of any workload's state",
       registers,
     });
+    this.#policy = new PolicyMetrics(this.#registry);
     new Gauge({
       name: "hypercore_build_info",
       help: "What this agent is",
@@ -63,6 +67,11 @@ export class AgentMetrics implements Disposable {
       case "change":
         return this.#changes.inc();
     }
+  }
+
+  /** Counts what the policies did. */
+  observePolicy(observation: PolicyObservation): void {
+    this.#policy.observe(observation);
   }
 
   /** Adds what is read on demand. */

@@ -1,5 +1,6 @@
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Log } from "../../runtime/log.ts";
+import type { PolicyGate } from "../policy/gate.ts";
 import type { Proxy, Route } from "../proxy/mod.ts";
 import { AdmissionLedger, type Capacity } from "./admission.ts";
 import { EventHub, type WorkloadEvent } from "./events.ts";
@@ -27,6 +28,8 @@ export interface WorkloadManagerOptions {
   newId: () => string;
   /** Time that requests in flight get between the withdrawal of a route and the stop signal, milliseconds. */
   drainMs: number;
+  /** Where workloads may run; absent means anything goes. */
+  policies?: Pick<PolicyGate, "choose" | "admit" | "networkRules">;
   /** Told what the metrics count. */
   observe?: (observation: Observation) => void;
   /** Routes to what runs on other nodes; none by default. */

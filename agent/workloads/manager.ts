@@ -6,6 +6,7 @@ import { Caretaker } from "./caretaker.ts";
 import { WorkloadContext, type WorkloadManagerOptions } from "./context.ts";
 import type { WorkloadEvent } from "./events.ts";
 import { MAX_GRACE_MS } from "./limits.ts";
+import { applyNetworkPolicies } from "./network_policy.ts";
 import { parseIdOrName } from "./parse_spawn.ts";
 import { workloadUrl } from "./routes.ts";
 import { dryRun, type Placement, spawnWorkload } from "./spawner.ts";
@@ -46,6 +47,11 @@ export class WorkloadManager implements AsyncDisposable {
   /** Resolves when it runs and its routes are open. Throws {@linkcode RuntimeError}; nothing is left then. */
   spawn(request: VmSpawnRequest, options: CreateOptions & Placement = {}): Promise<Workload> {
     return spawnWorkload(this.#context, request, options);
+  }
+
+  /** Brings the network rules of what runs in line with the policies, after these have changed. */
+  applyNetworkPolicies(): void {
+    applyNetworkPolicies(this.#context);
   }
 
   /** Stops and removes it. Throws `not-found` for what does not run here. */

@@ -1,6 +1,12 @@
 import type { ContainerInfo, ContainerSpec, CreateOptions } from "../../runtime/engine.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
-import type { VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import {
+  type VmSpawnRequest,
+  VmSpawnRequestSchema,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { NetworkRules } from "../../runtime/network/mod.ts";
+import type { Admission } from "../policy/gate.ts";
 import type { WorkloadContext } from "./context.ts";
 import { encodeLabels, encodeState, type WorkloadRecord } from "./labels.ts";
 import { parseSpawn } from "./parse_spawn.ts";
@@ -10,7 +16,10 @@ import { Workload } from "./workload.ts";
 
 /** Answers whether this node would take the workload, and takes nothing. Throws what a spawn would. */
 export async function dryRun(context: WorkloadContext, request: VmSpawnRequest): Promise<void> {
-  const spec = parseSpawn(request, context.options.node);
+  const { node, policies } = context.options;
+  const spec = parseSpawn(request, node);
+  const chosen = await policies?.choose(request);
+  policies?.admit(chosen?.own, spec);
   const refusal = context.ledger.refusal(spec);
   if (refusal !== undefined) throw refusal;
   await using _ports = await reservePorts(context, spec);
@@ -35,21 +44,25 @@ export async function spawnWorkload(
   request: VmSpawnRequest,
   options: CreateOptions & Placement,
 ): Promise<Workload> {
-  const { node, nowMs, observe } = context.options;
+  const { node, nowMs, observe, policies } = context.options;
+  const spec = parseSpawn(request, node);
+  const chosen = await policies?.choose(request);
   if (context.closing.signal.aborted) {
     throw new RuntimeError("unavailable", "Cannot spawn the workload: the agent is stopping");
   }
-  const spec = parseSpawn(request, node);
   const id = options.id ?? freshId(context);
   if (context.workloads.has(id)) {
     throw new RuntimeError("already-exists", `Cannot spawn workload "${id}": it is on this node already`);
   }
+  // From here to the entry in the books nobody else gets a turn: two spawns can't both take the last of a quota.
+  const admission = policies?.admit(chosen?.own, { ...spec, id });
   context.ledger.reserve(id, spec);
-  const workload = new Workload(id, spec, newRecord(request, options, nowMs()));
+  const kept = chosen === undefined ? request : withPolicy(request, chosen.policyJson);
+  const workload = new Workload(id, spec, newRecord(kept, options, nowMs()));
   context.workloads.set(id, workload);
   const beganMs = nowMs();
   try {
-    await context.queue.run(id, () => createAndRoute(context, workload, options));
+    await context.queue.run(id, () => createAndRoute(context, workload, { ...options, ...admission }));
   } catch (error) {
     observe?.({ kind: "spawn", durationMs: nowMs() - beganMs, outcome: "failed" });
     context.emit("failed", id, "the spawn failed");
@@ -66,7 +79,7 @@ export async function spawnWorkload(
 async function createAndRoute(
   context: WorkloadContext,
   workload: Workload,
-  options: CreateOptions,
+  options: CreateOptions & Admission,
 ): Promise<void> {
   const { engine } = context.options;
   const { id, spec, record } = workload;
@@ -78,7 +91,10 @@ async function createAndRoute(
   const signal = AbortSignal.any(signals);
   await using _ports = await reservePorts(context, spec);
   using _place = await context.starts.acquire(signal);
-  const container = await engine.create(containerSpec(workload), { ...options, signal });
+  const container = await engine.create(containerSpec(workload, options.networkRules), {
+    ...options,
+    signal,
+  });
   try {
     signal.throwIfAborted();
     await complete(context, workload, container);
@@ -131,7 +147,12 @@ async function reservePorts(context: WorkloadContext, spec: WorkloadSpec): Promi
   return stack;
 }
 
-function containerSpec({ id, spec, record }: Workload): ContainerSpec {
+/** The request with its policy's text in place of the policy's name. */
+function withPolicy(request: VmSpawnRequest, policyJson: string): VmSpawnRequest {
+  return create(VmSpawnRequestSchema, { ...request, policy: "", policyJson });
+}
+
+function containerSpec({ id, spec, record }: Workload, networkRules?: NetworkRules): ContainerSpec {
   return {
     id,
     image: spec.image,
@@ -144,6 +165,7 @@ function containerSpec({ id, spec, record }: Workload): ContainerSpec {
     stdin: spec.stdin,
     hostname: spec.name ?? id,
     runtime: spec.runtime,
+    ...(networkRules !== undefined && { networkRules }),
     labels: encodeLabels(record),
   };
 }

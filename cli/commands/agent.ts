@@ -24,7 +24,12 @@ export async function agent(address: string | undefined, options: AgentOptions, 
     })
   );
   try {
-    await runAgent(config, { signal: stopping.signal, log, version: versionInfo().version });
+    await runAgent(config, {
+      signal: stopping.signal,
+      log,
+      version: versionInfo().version,
+      onReload: (listener) => io.onSignal("SIGHUP", listener),
+    });
     return exitCode.ok;
   } catch (error) {
     log.error("the agent failed", { error: error instanceof Error ? error.message : String(error) });

@@ -10,6 +10,7 @@ import { untilInterrupted } from "../interrupt.ts";
 import type { Io } from "../io.ts";
 import type { ClientOptions } from "../options.ts";
 import { printable } from "../parse/values.ts";
+import { readPolicy } from "../policy_file.ts";
 import { ProgressView } from "../progress.ts";
 
 /** The file that the original reads when nothing else names an image. */
@@ -51,7 +52,10 @@ export async function spawn(
   options: SpawnOptions & ClientOptions & { json?: true },
   io: Io,
 ): Promise<number> {
-  const request = spawnRequest(args, options, readHac(options, io));
+  const request = {
+    ...spawnRequest(args, options, readHac(options, io)),
+    ...await readPolicy(options.policy, io),
+  };
   const api = connectApi(options, io);
   using interrupt = untilInterrupted(io);
   const view = new ProgressView(io);
@@ -84,7 +88,6 @@ export function spawnRequest(
   if (options.image !== undefined && options.imageRef !== undefined && options.image !== options.imageRef) {
     throw new UsageError("--image and --image-ref name two images");
   }
-  if (options.policy !== undefined) throw new UsageError("--policy is not available in this version");
   const imageRef = options.imageRef ?? options.image ?? hac.ref;
   if (imageRef === undefined) {
     throw new UsageError("which image? Give --image-ref, or a hac.toml with hardware.ref");

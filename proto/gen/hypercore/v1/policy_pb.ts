@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hypercore/v1/policy.proto.
  */
 export const file_hypercore_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("ChloeXBlcmNvcmUvdjEvcG9saWN5LnByb3RvEgxoeXBlcmNvcmUudjEiEgoQR2V0UG9saWN5UmVxdWVzdCKoAQoRR2V0UG9saWN5UmVzcG9uc2USEQoJcG9saWN5X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSDAoEbW9kZRgEIAEoCRIOCgZzb3VyY2UYBSABKAkSFAoMbG9hZGVkX2F0X21zGAYgASgDEhQKDHJlbG9hZF9lcnJvchgHIAEoCRITCgtwb2xpY3lfanNvbhgIIAEoCSJWCg5FeHBsYWluUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3QSDQoFYWxvbmUYAiABKAgipQEKD0V4cGxhaW5SZXNwb25zZRIRCglwb2xpY3lfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRtb2RlGAMgASgJEjkKEnJlcXVlc3RfdmlvbGF0aW9ucxgEIAMoCzIdLmh5cGVyY29yZS52MS5Qb2xpY3lWaW9sYXRpb24SKAoFbm9kZXMYBSADKAsyGS5oeXBlcmNvcmUudjEuTm9kZVZlcmRpY3QiUQoPUG9saWN5VmlvbGF0aW9uEgwKBHJ1bGUYASABKAkSDgoGcmVhc29uGAIgASgJEhAKCGFkdmlzb3J5GAMgASgIEg4KBnBvbGljeRgEIAEoCSKjAQoLTm9kZVZlcmRpY3QSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghhZG1pdHRlZBgDIAEoCBINCgVzY29yZRgEIAEoARImCgV0ZXJtcxgFIAMoCzIXLmh5cGVyY29yZS52MS5TY29yZVRlcm0SMQoKdmlvbGF0aW9ucxgGIAMoCzIdLmh5cGVyY29yZS52MS5Qb2xpY3lWaW9sYXRpb24iXAoJU2NvcmVUZXJtEgwKBG5hbWUYASABKAkSDgoGd2VpZ2h0GAIgASgBEg0KBXZhbHVlGAMgASgBEhUKCG1lYXN1cmVkGAQgASgBSACIAQFCCwoJX21lYXN1cmVkMp8BCg1Qb2xpY3lTZXJ2aWNlEkYKA0dldBIeLmh5cGVyY29yZS52MS5HZXRQb2xpY3lSZXF1ZXN0Gh8uaHlwZXJjb3JlLnYxLkdldFBvbGljeVJlc3BvbnNlEkYKB0V4cGxhaW4SHC5oeXBlcmNvcmUudjEuRXhwbGFpblJlcXVlc3QaHS5oeXBlcmNvcmUudjEuRXhwbGFpblJlc3BvbnNlYgZwcm90bzM", [file_cluster_services_api_cluster]);
+  fileDesc("ChloeXBlcmNvcmUvdjEvcG9saWN5LnByb3RvEgxoeXBlcmNvcmUudjEiEgoQR2V0UG9saWN5UmVxdWVzdCKoAQoRR2V0UG9saWN5UmVzcG9uc2USEQoJcG9saWN5X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSDAoEbW9kZRgEIAEoCRIOCgZzb3VyY2UYBSABKAkSFAoMbG9hZGVkX2F0X21zGAYgASgDEhQKDHJlbG9hZF9lcnJvchgHIAEoCRITCgtwb2xpY3lfanNvbhgIIAEoCSJWCg5FeHBsYWluUmVxdWVzdBI1CgdyZXF1ZXN0GAEgASgLMiQuY2x1c3Rlci5zZXJ2aWNlcy5hcGkuVm1TcGF3blJlcXVlc3QSDQoFYWxvbmUYAiABKAgi4QEKD0V4cGxhaW5SZXNwb25zZRIRCglwb2xpY3lfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRtb2RlGAMgASgJEjkKEnJlcXVlc3RfdmlvbGF0aW9ucxgEIAMoCzIdLmh5cGVyY29yZS52MS5Qb2xpY3lWaW9sYXRpb24SKAoFbm9kZXMYBSADKAsyGS5oeXBlcmNvcmUudjEuTm9kZVZlcmRpY3QSDQoFcnVsZXMYBiADKAkSKwoHbmV0d29yaxgHIAEoCzIaLmh5cGVyY29yZS52MS5OZXR3b3JrR3JhbnQiZAoMTmV0d29ya0dyYW50EhUKDWxpbWl0c19lZ3Jlc3MYASABKAgSDgoGZWdyZXNzGAIgAygJEhYKDmxpbWl0c19pbmdyZXNzGAMgASgIEhUKDWluZ3Jlc3NfcG9ydHMYBCADKAkiUQoPUG9saWN5VmlvbGF0aW9uEgwKBHJ1bGUYASABKAkSDgoGcmVhc29uGAIgASgJEhAKCGFkdmlzb3J5GAMgASgIEg4KBnBvbGljeRgEIAEoCSKjAQoLTm9kZVZlcmRpY3QSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghhZG1pdHRlZBgDIAEoCBINCgVzY29yZRgEIAEoARImCgV0ZXJtcxgFIAMoCzIXLmh5cGVyY29yZS52MS5TY29yZVRlcm0SMQoKdmlvbGF0aW9ucxgGIAMoCzIdLmh5cGVyY29yZS52MS5Qb2xpY3lWaW9sYXRpb24iXAoJU2NvcmVUZXJtEgwKBG5hbWUYASABKAkSDgoGd2VpZ2h0GAIgASgBEg0KBXZhbHVlGAMgASgBEhUKCG1lYXN1cmVkGAQgASgBSACIAQFCCwoJX21lYXN1cmVkMp8BCg1Qb2xpY3lTZXJ2aWNlEkYKA0dldBIeLmh5cGVyY29yZS52MS5HZXRQb2xpY3lSZXF1ZXN0Gh8uaHlwZXJjb3JlLnYxLkdldFBvbGljeVJlc3BvbnNlEkYKB0V4cGxhaW4SHC5oeXBlcmNvcmUudjEuRXhwbGFpblJlcXVlc3QaHS5oeXBlcmNvcmUudjEuRXhwbGFpblJlc3BvbnNlYgZwcm90bzM", [file_cluster_services_api_cluster]);
 
 /**
  * @generated from message hypercore.v1.GetPolicyRequest
@@ -147,6 +147,20 @@ export type ExplainResponse = Message<"hypercore.v1.ExplainResponse"> & {
    * @generated from field: repeated hypercore.v1.NodeVerdict nodes = 5;
    */
   nodes: NodeVerdict[];
+
+  /**
+   * What is asked of a node, e.g. "max_latency_ms 80".
+   *
+   * @generated from field: repeated string rules = 6;
+   */
+  rules: string[];
+
+  /**
+   * What narrows the network of the workload, in words; absent means nothing.
+   *
+   * @generated from field: hypercore.v1.NetworkGrant network = 7;
+   */
+  network?: NetworkGrant | undefined;
 };
 
 /**
@@ -155,6 +169,44 @@ export type ExplainResponse = Message<"hypercore.v1.ExplainResponse"> & {
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
   messageDesc(file_hypercore_v1_policy, 3);
+
+/**
+ * Empty lists mean that nothing is allowed.
+ *
+ * @generated from message hypercore.v1.NetworkGrant
+ */
+export type NetworkGrant = Message<"hypercore.v1.NetworkGrant"> & {
+  /**
+   * @generated from field: bool limits_egress = 1;
+   */
+  limitsEgress: boolean;
+
+  /**
+   * "tcp 10.0.0.0/8 443, 8000-8100".
+   *
+   * @generated from field: repeated string egress = 2;
+   */
+  egress: string[];
+
+  /**
+   * @generated from field: bool limits_ingress = 3;
+   */
+  limitsIngress: boolean;
+
+  /**
+   * "80", "8000-8100".
+   *
+   * @generated from field: repeated string ingress_ports = 4;
+   */
+  ingressPorts: string[];
+};
+
+/**
+ * Describes the message hypercore.v1.NetworkGrant.
+ * Use `create(NetworkGrantSchema)` to create a new message.
+ */
+export const NetworkGrantSchema: GenMessage<NetworkGrant> = /*@__PURE__*/
+  messageDesc(file_hypercore_v1_policy, 4);
 
 /**
  * @generated from message hypercore.v1.PolicyViolation
@@ -194,7 +246,7 @@ export type PolicyViolation = Message<"hypercore.v1.PolicyViolation"> & {
  * Use `create(PolicyViolationSchema)` to create a new message.
  */
 export const PolicyViolationSchema: GenMessage<PolicyViolation> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_policy, 4);
+  messageDesc(file_hypercore_v1_policy, 5);
 
 /**
  * @generated from message hypercore.v1.NodeVerdict
@@ -238,7 +290,7 @@ export type NodeVerdict = Message<"hypercore.v1.NodeVerdict"> & {
  * Use `create(NodeVerdictSchema)` to create a new message.
  */
 export const NodeVerdictSchema: GenMessage<NodeVerdict> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_policy, 5);
+  messageDesc(file_hypercore_v1_policy, 6);
 
 /**
  * @generated from message hypercore.v1.ScoreTerm
@@ -278,7 +330,7 @@ export type ScoreTerm = Message<"hypercore.v1.ScoreTerm"> & {
  * Use `create(ScoreTermSchema)` to create a new message.
  */
 export const ScoreTermSchema: GenMessage<ScoreTerm> = /*@__PURE__*/
-  messageDesc(file_hypercore_v1_policy, 6);
+  messageDesc(file_hypercore_v1_policy, 7);
 
 /**
  * Where may this run, and why.
