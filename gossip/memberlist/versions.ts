@@ -14,8 +14,14 @@ export function versionConflict(remote: readonly PushPullNode[], local: readonly
     range.maxDMin = Math.max(range.maxDMin, vsn[3]);
     range.minDMax = Math.min(range.minDMax, vsn[4]);
   };
-  for (const node of remote) if (node.state === NodeState.alive) widen(node.vsn);
-  for (const node of local) if (node.state === NodeState.alive) widen(node.vsn);
+  // Most nodes share one vsn; what was looked at just now need not be looked at again.
+  let last: Uint8Array | undefined;
+  for (const { state, vsn } of remote) {
+    if (vsn !== last && state === NodeState.alive) widen(last = vsn);
+  }
+  for (const { state, vsn } of local) {
+    if (vsn !== last && state === NodeState.alive) widen(last = vsn);
+  }
   const check = (name: string, vsn: Alive["vsn"]) => {
     const protocol = vsn[2] ?? 0;
     const delegate = vsn[5] ?? 0;
@@ -26,13 +32,17 @@ export function versionConflict(remote: readonly PushPullNode[], local: readonly
       return `node "${name}" speaks Serf protocol ${delegate}, the others ${range.maxDMin} to ${range.minDMax}`;
     }
   };
+  last = undefined;
   for (const node of remote) {
+    if (node.vsn === last) continue;
+    last = node.vsn;
     const conflict = check(node.node, node.vsn);
     if (conflict !== undefined) return conflict;
   }
   for (const node of local) {
     // A node that never said what it speaks must not bar everyone else.
-    if (node.vsn.length < 6) continue;
+    if (node.vsn === last || node.vsn.length < 6) continue;
+    last = node.vsn;
     const conflict = check(node.name, node.vsn);
     if (conflict !== undefined) return conflict;
   }

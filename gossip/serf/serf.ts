@@ -141,6 +141,7 @@ export class SerfCore {
       keys,
       sendKeys: options.verifyOutgoing !== false,
       selfName: name,
+      strings: claims.strings,
       takeUserEvent: (event) => this.#takeUserEvent(event, undefined),
     });
   }

@@ -1,5 +1,5 @@
 import { DecodeError } from "../codec/error.ts";
-import { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { MsgpackReader, type RememberedStrings } from "../codec/msgpack_reader.ts";
 import { SerfType, type UserEventMessage } from "../codec/serf_messages.ts";
 import {
   decodeSerfPushPull,
@@ -8,6 +8,7 @@ import {
   type SerfPushPull,
 } from "../codec/serf_push_pull.ts";
 import type { KeyManager } from "./key_queries.ts";
+import { MemberStatus } from "./member.ts";
 import type { Members } from "./members.ts";
 import type { QueryLog } from "./query_log.ts";
 import type { UserEvents } from "./user_events.ts";
@@ -19,6 +20,8 @@ export interface StateSyncOptions {
   queryLog: QueryLog;
   keys: KeyManager;
   selfName: string;
+  /** Where short strings are kept for reuse. */
+  strings: RememberedStrings;
   /** Whether the key ring is handed out: not where packets leave in the open. */
   sendKeys: boolean;
   /** Takes an event that the other side remembers. */
@@ -28,10 +31,12 @@ export interface StateSyncOptions {
 /** Serf's half of a push/pull: what this node says of itself, and what it takes over from the other. */
 export class StateSync {
   readonly #options: StateSyncOptions;
+  readonly #reader: MsgpackReader;
   #ignoringOld = 0;
 
   constructor(options: StateSyncOptions) {
     this.#options = options;
+    this.#reader = new MsgpackReader({ strings: options.strings });
   }
 
   /** From here to {@linkcode deliverOld}, events from before a join are not delivered. Calls nest. */
@@ -48,7 +53,11 @@ export class StateSync {
   local(): Uint8Array {
     const { members, userEvents, queryLog, keys, sendKeys } = this.#options;
     const statusLTimes: [string, number][] = [];
-    for (const member of members.values()) statusLTimes.push([member.name, member.statusLTime]);
+    for (const member of members.values()) {
+      // Time 0 changes nothing, wherever it is merged: it is left out, unless it says when a member left.
+      const { name, statusLTime, status } = member;
+      if (statusLTime > 0 || status === MemberStatus.left) statusLTimes.push([name, statusLTime]);
+    }
     return encodeSerfPushPull({
       ltime: members.clock.time,
       statusLTimes,
@@ -70,7 +79,7 @@ export class StateSync {
   /** The answer to a state under a removed key: the ring, sealed for the node that its name belongs to. */
   answerKnock(bytes: Uint8Array, nowMs: number): Uint8Array | undefined {
     const { members, keys, selfName } = this.#options;
-    const { from } = decodeState(bytes);
+    const { from } = this.#decode(bytes);
     const sealedRing = from === undefined
       ? undefined
       : keys.sealFor(from, { member: members.get(from), nowMs });
@@ -83,7 +92,7 @@ export class StateSync {
    */
   merge(bytes: Uint8Array, options: { join: boolean; knocked: boolean; nowMs: number }): boolean {
     const { members, userEvents, queryLog, keys } = this.#options;
-    const state = decodeState(bytes);
+    const state = this.#decode(bytes);
     const { sealedRing, from = "" } = state;
     if (sealedRing !== undefined) {
       return keys.open(sealedRing, { name: from, member: members.get(from), knocked: options.knocked });
@@ -109,9 +118,11 @@ export class StateSync {
     for (const [name, door] of state.doors) if (members.get(name) === undefined) keys.learn(name, door);
     return false;
   }
-}
 
-function decodeState(bytes: Uint8Array): SerfPushPull {
-  if (bytes[0] !== SerfType.pushPull) throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
-  return decodeSerfPushPull(new MsgpackReader().reset(bytes, 1));
+  #decode(bytes: Uint8Array): SerfPushPull {
+    if (bytes[0] !== SerfType.pushPull) {
+      throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
+    }
+    return decodeSerfPushPull(this.#reader.reset(bytes, 1));
+  }
 }

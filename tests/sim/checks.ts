@@ -1,7 +1,8 @@
 import { MAX_NODES } from "../../gossip/memberlist/membership.ts";
 import { MAX_INTENTS } from "../../gossip/serf/members.ts";
 import { MemberStatus } from "../../gossip/serf/member.ts";
-import type { SimNode, World } from "./world.ts";
+import type { SimNode } from "./node.ts";
+import type { World } from "./world.ts";
 
 /** A property that did not hold; the message says which, where and when. */
 export class Violation extends Error {

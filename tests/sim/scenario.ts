@@ -3,7 +3,8 @@ import { utf8 } from "../../gossip/codec/text.ts";
 import type { SerfCore } from "../../gossip/serf/serf.ts";
 import { Checks, Violation } from "./checks.ts";
 import { CALM } from "./network.ts";
-import { type SimNode, World } from "./world.ts";
+import type { SimNode } from "./node.ts";
+import { World } from "./world.ts";
 
 /** What a run is told. */
 export interface ScenarioOptions {

@@ -1,5 +1,4 @@
 import { Claims } from "../../gossip/codec/claims.ts";
-import { DecodeError } from "../../gossip/codec/error.ts";
 import { encodeTags, type Tags } from "../../gossip/codec/tags.ts";
 import { Endpoint } from "../../gossip/endpoint.ts";
 import { type MemberlistConfig, type Profile, PROFILES } from "../../gossip/memberlist/config.ts";
@@ -10,12 +9,20 @@ import { DEFAULT_SERF_CONFIG, type SerfConfig } from "../../gossip/serf/config.t
 import type { SerfEvent } from "../../gossip/serf/events.ts";
 import type { Address } from "../../gossip/serf/rejoin.ts";
 import { SerfCore } from "../../gossip/serf/serf.ts";
-import { type Timer, TimerHeap } from "../../gossip/timers.ts";
+import { TimerHeap } from "../../gossip/timers.ts";
 import { CALM, type LinkConditions, Network } from "./network.ts";
+import { SimNode } from "./node.ts";
+import { SimStreams } from "./streams.ts";
+
+export { SimNode };
 
 const PORT = 7946;
 const META = encodeTags(new Map());
 const VSN = new Uint8Array([1, 5, 2, 2, 5, 4]);
+/** Claims that the cores of a world remember: more than there are nodes, so that few share a slot. */
+const CLAIM_SLOTS = 32_768;
+/** Rounds of inputs that one input may lead to within a node at the same moment. */
+const MAX_ROUNDS = 1_000;
 
 /** How a world is made. */
 export interface WorldOptions {
@@ -31,23 +38,7 @@ export interface WorldOptions {
   tamper?: (core: SerfCore) => void;
 }
 
-/** One simulated process. */
-export class SimNode {
-  up = false;
-  /** Inputs wait until then: a stalled process. */
-  stalledUntilMs = 0;
-  /** When it last came up, healed or was otherwise disturbed. */
-  disturbedMs = 0;
-  wake: Timer | undefined;
-  wakeMs = Infinity;
-  constructor(readonly index: number, public endpoint: Endpoint, public core: SerfCore) {}
-
-  get name(): string {
-    return this.core.memberlist.self.name;
-  }
-}
-
-/** Thousands of shipping cores on one virtual clock. */
+/** Thousands of shipping cores on one virtual clock. The README of this folder says how applications come in. */
 export class World {
   nowMs = 0;
   readonly random: Random;
@@ -55,12 +46,11 @@ export class World {
   readonly nodes: SimNode[] = [];
   readonly #timers = new TimerHeap();
   readonly #byAddress = new Map<number, SimNode>();
-  readonly #answers = new Map<string, (bytes: Uint8Array | undefined) => void>();
   readonly #options: WorldOptions;
-  /** All cores in one process: what they have in common is kept once. */
-  readonly #claims = new Claims({ slots: 32_768 });
+  /** All cores are in one process: what they have in common is kept once. */
+  readonly #claims = new Claims({ slots: CLAIM_SLOTS });
+  readonly #streams: SimStreams;
   #everyone: Address[] | undefined;
-  #streamId = 0;
   #addresses = 0;
   /** Told of every event of every node. */
   onEvent: (node: SimNode, event: SerfEvent) => void = () => {};
@@ -69,6 +59,12 @@ export class World {
     this.#options = options;
     this.random = seededRandom(options.seed);
     this.network = new Network(this.random, options.conditions ?? CALM);
+    this.#streams = new SimStreams({
+      network: this.network,
+      timers: this.#timers,
+      nowMs: () => this.nowMs,
+      input: (node, core, input) => this.#input(node, core, input),
+    });
     for (let i = 0; i < options.nodes; i++) {
       const endpoint = this.#newEndpoint();
       const node = new SimNode(i, endpoint, this.#newCore(`node-${i}`, endpoint));
@@ -102,10 +98,10 @@ export class World {
     return core;
   }
 
-  /** Starts all nodes as a cluster that knows itself already. */
+  /** Starts all nodes as a cluster that has formed already: every view is whole from the first moment. */
   startKnown(): void {
-    const all = this.nodes.map((node) =>
-      this.#claims.of({ ...node.core.memberlist.self.toAlive(), incarnation: 1 })
+    const all = this.nodes.map(({ core }) =>
+      this.#claims.of({ ...core.memberlist.self.toAlive(), incarnation: 1 })
     );
     for (const node of this.nodes) {
       this.start(node);
@@ -179,15 +175,22 @@ export class World {
   /** Gives a node an input and does what it wants done. */
   run(node: SimNode, input: () => void): void {
     input();
-    this.#drain(node);
+    const { memberlist } = node.core;
+    for (let rounds = 0;; rounds++) {
+      const effects = memberlist.takeEffects();
+      const events = node.core.takeEvents();
+      if (effects.length === 0 && events.length === 0) break;
+      if (rounds > MAX_ROUNDS) throw new Error(`${node.name} keeps itself busy at ${this.nowMs} ms`);
+      for (const effect of effects) this.#perform(node, effect);
+      for (const event of events) this.onEvent(node, event);
+    }
+    this.#armWake(node);
   }
 
-  #drain(node: SimNode): void {
-    const { memberlist } = node.core;
-    for (const effect of memberlist.takeEffects()) this.#perform(node, effect);
-    for (const event of node.core.takeEvents()) this.onEvent(node, event);
-    const next = memberlist.nextWakeMs();
-    if (next === undefined || next >= node.wakeMs || !node.up) return;
+  #armWake(node: SimNode): void {
+    if (!node.up) return;
+    const next = node.core.memberlist.nextWakeMs();
+    if (next === undefined || next >= node.wakeMs) return;
     if (node.wake) node.wake.cancelled = true;
     node.wakeMs = next;
     node.wake = this.#timers.set(Math.max(next, node.stalledUntilMs), () => this.#wake(node));
@@ -231,61 +234,10 @@ export class World {
         return;
       }
       case "dial":
-        return this.#dial(from, effect);
-      case "answer": {
-        const id = `${from.index}/${effect.id}`;
-        const answer = this.#answers.get(id);
-        this.#answers.delete(id);
-        return answer?.(effect.bytes);
-      }
+        return this.#streams.dial(from, this.#byAddress.get(key(effect.to)), effect);
+      case "answer":
+        return this.#streams.answer(from, effect);
     }
-  }
-
-  #dial(from: SimNode, effect: Effect & { kind: "dial" }): void {
-    const { core } = from;
-    const { memberlist } = core;
-    let over = false;
-    const finish = (result: Parameters<typeof memberlist.dialed>[2]) => {
-      if (over) return;
-      over = true;
-      timeout.cancelled = true;
-      this.#input(from, core, () => memberlist.dialed(this.nowMs, effect.id, result));
-    };
-    const timeout = this.#timers.set(
-      this.nowMs + effect.timeoutMs,
-      () => finish({ error: "no answer in time" }),
-    );
-    const to = this.#byAddress.get(key(effect.to));
-    if (to === undefined || this.network.isBlocked(from.index, to.index)) return;
-    if (this.network.isBlocked(to.index, from.index)) return;
-    const handshakeMs = this.network.stream() + this.network.stream();
-    if (!to.up) {
-      this.#timers.set(this.nowMs + handshakeMs, () => finish({ error: "connection refused" }));
-      return;
-    }
-    this.#timers.set(this.nowMs + handshakeMs + this.network.stream(), () => {
-      if (this.network.isBlocked(from.index, to.index)) return;
-      if (!effect.reply) finish({ message: undefined });
-      const target = to.core;
-      this.#input(to, target, () => {
-        const id = ++this.#streamId;
-        this.#answers.set(`${to.index}/${id}`, (bytes) => {
-          if (bytes === undefined) return finish({ error: "closed" });
-          this.#timers.set(this.nowMs + this.network.stream(), () => {
-            if (this.network.isBlocked(to.index, from.index)) return;
-            try {
-              const message = memberlist.streamCodec.reader({ accepted: false }).push(bytes);
-              finish(message ? { message } : { error: "it ended early" });
-            } catch (error) {
-              if (!(error instanceof DecodeError)) throw error;
-              finish({ error: error.message });
-            }
-          });
-        });
-        const request = target.memberlist.streamCodec.reader({ accepted: true }).push(effect.request);
-        if (request !== undefined) target.memberlist.receiveStream(this.nowMs, id, request);
-      });
-    });
   }
 }
 
