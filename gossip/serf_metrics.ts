@@ -21,6 +21,7 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   conflicts: ["name_conflicts_total", "Names claimed by two running nodes"],
   mergesRefused: ["merges_refused_total", "Push/pulls refused because of protocol versions"],
   broadcastsDropped: ["broadcasts_dropped_total", "News about members dropped because too much was queued"],
+  implausible: ["incarnations_refused_total", "Incarnations too high to be believed"],
   eagerRounds: ["eager_rounds_total", "Times that news was sent at once"],
 };
 
@@ -34,6 +35,11 @@ export function registerMetrics(registry: MetricsRegistry, core: SerfCore, trans
     "hypercore_gossip_packets_lost_total",
     "Packets that this machine could not send or take",
     () => transport.dropped,
+  );
+  registry.counter(
+    "hypercore_gossip_times_refused_total",
+    "Lamport times too far ahead to be believed",
+    () => core.timesRefused,
   );
   const gauge = (name: string, help: string, read: () => number) =>
     registry.gauge(`hypercore_gossip_${name}`, help, read);

@@ -16,6 +16,8 @@ export const LIMITS = {
   pushPullNodes: 1_048_576,
   /** Serf state of one push/pull, and one user message of a stream. */
   userStateBytes: 20 * 1024 * 1024,
+  /** One Serf message that came by stream and may go on to others. */
+  serfMessageBytes: 64 * 1024,
   /** One map of a stream (header, node state, error). */
   streamMapBytes: 4 * 1024,
   /** Levels of arrays and maps in one msgpack value. */

@@ -69,8 +69,8 @@ export function decodePushPullHeader(reader: MsgpackReader): PushPullHeader {
 }
 
 /**
- * Decodes a push/pull; the reader stands after the type byte. A node whose name is not text is left out: no agent
- * can be named so, and one such entry must not cost the others. Given `claims`, the living nodes come as such.
+ * Decodes a push/pull; the reader stands after the type byte. An entry that makes no sense (a name that is not text,
+ * tags beyond the limit) is left out: it must not cost the others. Given `claims`, the living nodes come as such.
  */
 export function decodePushPull(reader: MsgpackReader, claims?: Claims): PushPull {
   const header = decodePushPullHeader(reader);
@@ -78,7 +78,9 @@ export function decodePushPull(reader: MsgpackReader, claims?: Claims): PushPull
   if (header.nodes > reader.end - reader.at) throw new DecodeError("push/pull", "the input ends inside it");
   const nodes: PushPullNode[] = [];
   for (let i = 0; i < header.nodes; i++) {
-    const node = claims ? decodeClaim(reader, claims) : decodeNode(reader);
+    const start = reader.at;
+    reader.skip();
+    const node = decodeEntry(reader, { start, claims });
     if (node !== undefined) nodes.push(node);
   }
   if (header.userStateBytes > reader.end - reader.at) {
@@ -89,16 +91,25 @@ export function decodePushPull(reader: MsgpackReader, claims?: Claims): PushPull
   return { join: header.join, nodes, userState };
 }
 
-function decodeClaim(reader: MsgpackReader, claims: Claims): PushPullNode | undefined {
-  const start = reader.at;
-  reader.skip();
-  const known = claims.fromState(reader.bytes, start, reader.at);
-  if (known !== undefined) return known;
+/** The entry from `start` to where the reader stands, which it does again afterwards; undefined where it makes no sense. */
+function decodeEntry(
+  reader: MsgpackReader,
+  options: { start: number; claims: Claims | undefined },
+): PushPullNode | undefined {
+  const { start, claims } = options;
   const end = reader.at;
+  const known = claims?.fromState(reader.bytes, start, end);
+  if (known !== undefined) return known;
   reader.at = start;
-  const node = decodeNode(reader);
-  reader.at = end;
-  return node?.state === NodeState.alive ? claims.of(node) : node;
+  try {
+    const node = decodeNode(reader);
+    return claims && node?.state === NodeState.alive ? claims.of(node) : node;
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    return undefined;
+  } finally {
+    reader.at = end;
+  }
 }
 
 function decodeNode(reader: MsgpackReader): PushPullNode | undefined {
@@ -114,14 +125,7 @@ function decodeNode(reader: MsgpackReader): PushPullNode | undefined {
   for (let entries = reader.map(); entries > 0; entries--) {
     const field = reader.string();
     if (field === "Name") {
-      const start = reader.at;
-      try {
-        node.node = reader.string();
-      } catch (error) {
-        if (!(error instanceof DecodeError)) throw error;
-        reader.at = start;
-        reader.skip();
-      }
+      node.node = reader.string();
     } else if (field === "State") {
       node.state = reader.uint(NodeState.left) as NodeState;
     } else if (!readAliveField(reader, node, { field })) {

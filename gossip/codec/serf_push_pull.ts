@@ -1,3 +1,4 @@
+import { DecodeError } from "./error.ts";
 import { LIMITS } from "./limits.ts";
 import type { MsgpackReader } from "./msgpack_reader.ts";
 import { MsgpackWriter } from "./msgpack_writer.ts";
@@ -76,22 +77,27 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
   for (let entries = reader.map(); entries > 0; entries--) {
     switch (reader.string()) {
       case "LTime":
-        message.ltime = reader.uint(MAX_TIME);
+        message.ltime = readTime(reader);
         break;
       case "EventLTime":
-        message.eventLTime = reader.uint(MAX_TIME);
+        message.eventLTime = readTime(reader);
         break;
       case "QueryLTime":
-        message.queryLTime = reader.uint(MAX_TIME);
+        message.queryLTime = readTime(reader);
         break;
       case "StatusLTimes":
         for (let count = reader.map(); count > 0; count--) {
-          message.statusLTimes.push([reader.string(), reader.uint(MAX_TIME)]);
+          const node = readName(reader);
+          const ltime = readTime(reader);
+          if (node !== undefined) message.statusLTimes.push([node, ltime]);
         }
         break;
       case "LeftMembers": {
         const count = reader.array(LIMITS.pushPullNodes) ?? 0;
-        for (let i = 0; i < count; i++) message.leftMembers.push(reader.string());
+        for (let i = 0; i < count; i++) {
+          const node = readName(reader);
+          if (node !== undefined) message.leftMembers.push(node);
+        }
         break;
       }
       case "Events": {
@@ -105,9 +111,11 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
       case "HypercoreDoors": {
         const count = reader.map();
         for (let i = 0; i < count; i++) {
-          const node = reader.string();
+          const node = readName(reader);
           const publicKey = reader.copy(X25519_BYTES);
-          if (publicKey !== undefined && i < LIMITS.doors) message.doors.push([node, publicKey]);
+          if (node !== undefined && publicKey !== undefined && i < LIMITS.doors) {
+            message.doors.push([node, publicKey]);
+          }
         }
         break;
       }
@@ -135,11 +143,30 @@ function writeSlot(out: MsgpackWriter, slot: EventSlot): void {
   out.string("LTime").int(slot.ltime);
 }
 
+/** A Lamport time; one beyond all counting is 0, as if nothing were said: it must not cost the rest of the state. */
+function readTime(reader: MsgpackReader): number {
+  const time = reader.number();
+  return Number.isSafeInteger(time) && time >= 0 ? time : 0;
+}
+
+/** A name; undefined where it is none that an agent can have. */
+function readName(reader: MsgpackReader): string | undefined {
+  const start = reader.at;
+  try {
+    return reader.string();
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    reader.at = start;
+    reader.skip();
+    return undefined;
+  }
+}
+
 function readSlot(reader: MsgpackReader): EventSlot {
   const slot: EventSlot = { ltime: 0, events: [] };
   for (let entries = reader.map(); entries > 0; entries--) {
     const field = reader.string();
-    if (field === "LTime") slot.ltime = reader.uint(MAX_TIME);
+    if (field === "LTime") slot.ltime = readTime(reader);
     else if (field === "Events") {
       const count = reader.array(LIMITS.eventsPerSlot) ?? 0;
       for (let i = 0; i < count; i++) slot.events.push(readEvent(reader));

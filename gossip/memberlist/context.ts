@@ -68,6 +68,7 @@ export interface Counters {
   deaths: number;
   conflicts: number;
   mergesRefused: number;
+  implausible: number;
   eagerRounds: number;
   broadcastsDropped: number;
 }
@@ -91,6 +92,7 @@ export function newCounters(): Counters {
     deaths: 0,
     conflicts: 0,
     mergesRefused: 0,
+    implausible: 0,
     eagerRounds: 0,
     broadcastsDropped: 0,
   };

@@ -191,13 +191,21 @@ export class Memberlist {
     this.#ctx.nowMs = nowMs;
     counters.packetsReceived++;
     counters.bytesReceived += packet.length;
-    try {
-      packets.open(packet, (bytes, start, end) => this.#dispatch(bytes, start, end, from));
-    } catch (error) {
-      if (!(error instanceof DecodeError)) throw error;
-      counters.packetsBad++;
-      return error;
-    }
+    let bad: DecodeError | undefined;
+    const guarded = (run: () => void) => {
+      try {
+        run();
+      } catch (error) {
+        if (!(error instanceof DecodeError)) throw error;
+        bad ??= error;
+      }
+    };
+    // Each message by itself: one that cannot be read must not cost those that follow it in the packet.
+    guarded(() =>
+      packets.open(packet, (bytes, start, end) => guarded(() => this.#dispatch(bytes, start, end, from)))
+    );
+    if (bad !== undefined) counters.packetsBad++;
+    return bad;
   }
 
   #dispatch(bytes: Uint8Array, start: number, end: number, from: Endpoint): void {

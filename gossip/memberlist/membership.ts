@@ -5,6 +5,7 @@ import { type Dead, NodeState, type PushPullNode, type Suspect } from "../codec/
 import type { Subject } from "./broadcast_queue.ts";
 import type { Context } from "./context.ts";
 import type { Gossiper } from "./gossip.ts";
+import { isPlausible, MAX_INCARNATION } from "./incarnation.ts";
 import type { Node } from "./node.ts";
 import type { Prober } from "./prober.ts";
 import { Suspicion, suspicionMinMs } from "./suspicion.ts";
@@ -32,6 +33,7 @@ export class Membership {
   #prober: Prober | undefined;
   /** Apart from other news about this node, which a refutation must not replace. */
   readonly #refutation: Subject = { queued: undefined };
+  readonly #goodbye: Subject = { queued: undefined };
 
   /** `changed` is told whenever a node came or went. */
   constructor(ctx: Context, parts: { gossiper: Gossiper; changed: () => void }) {
@@ -84,7 +86,7 @@ export class Membership {
   /** This node's meta data changed. */
   updateSelf(meta: Uint8Array): void {
     const { self, delegate } = this.#ctx;
-    this.#restate(self.incarnation + 1, meta);
+    this.#restate(Math.min(MAX_INCARNATION, self.incarnation + 1), meta);
     this.#broadcastSelf(self);
     delegate.nodeUpdated(self);
   }
@@ -110,6 +112,7 @@ export class Membership {
     const { vsn } = claim;
     if (vsn.length > 0 && vsn.length !== 6) return;
     if (vsn.length >= 3 && (vsn[0] === 0 || vsn[1] === 0 || vsn[0] > vsn[1])) return;
+    if (!this.#believes(claim.incarnation, { known: node?.incarnation ?? 0, own: true })) return;
     let updates = options.moved ?? false;
     if (node === undefined) {
       if (table.size >= MAX_NODES || claim.addr.length === 0) return;
@@ -154,6 +157,12 @@ export class Membership {
     return this.#ctx.claims.of({ node, addr, port, meta, incarnation, vsn });
   }
 
+  #believes(incarnation: number, options: { known: number; own: boolean }): boolean {
+    if (isPlausible(incarnation, options)) return true;
+    this.#ctx.counters.implausible++;
+    return false;
+  }
+
   /** Whether a node may come back at another address without more ado. */
   #mayMove(node: Node): boolean {
     const { config, nowMs, self } = this.#ctx;
@@ -174,9 +183,8 @@ export class Membership {
     const known = node === self ? undefined : node.endpoint;
     this.#prober.checkClaim(known, claim, (answers) => {
       if (node === self) {
-        // Nobody there: it is what is remembered of this node before it moved.
         if (answers.claimed) conflict();
-        else if (claim.incarnation >= self.incarnation) this.#refute(claim.incarnation);
+        else this.#disown(claim);
       } else if (answers.known) {
         if (answers.claimed) conflict();
       } else if (answers.claimed && node.index >= 0 && node.endpoint.equals(known!.addr, known!.port)) {
@@ -185,11 +193,23 @@ export class Membership {
     });
   }
 
+  /**
+   * Somebody remembers this node where it was before it moved, and nobody is there. Stock agents take a node at another
+   * address only once it left the old one, so the goodbye is said belatedly: who knows better ignores it.
+   */
+  #disown(old: Claim): void {
+    const { self } = this.#ctx;
+    if (old.incarnation >= self.incarnation) this.#refute(old.incarnation);
+    const goodbye = { incarnation: old.incarnation, node: self.name, from: self.name };
+    this.#gossiper.broadcast(encodeDead(goodbye), { subject: this.#goodbye });
+  }
+
   /** A node is said not to answer. */
   suspect(message: Suspect): void {
     const { table, self, nowMs, counters } = this.#ctx;
     const node = table.get(message.node);
     if (node === undefined || message.incarnation < node.incarnation) return;
+    if (!this.#believes(message.incarnation, { known: node.incarnation, own: false })) return;
     if (node.suspicion !== undefined) {
       if (node.suspicion.confirm(message.from, nowMs)) {
         this.#gossiper.broadcast(encodeSuspect(message), { subject: node });
@@ -252,6 +272,7 @@ export class Membership {
     const { table, self, nowMs, delegate, left, counters } = this.#ctx;
     const node = table.get(message.node);
     if (node === undefined || message.incarnation < node.incarnation) return;
+    if (!this.#believes(message.incarnation, { known: node.incarnation, own: false })) return;
     node.suspicion?.cancel();
     node.suspicion = undefined;
     if (node.gone) return;
@@ -297,7 +318,7 @@ export class Membership {
   /** Contradicts what is said about this node, with an incarnation above it. */
   #refute(accused: number): void {
     const { self, awareness, counters } = this.#ctx;
-    this.#restate(Math.max(self.incarnation, accused) + 1);
+    this.#restate(Math.min(MAX_INCARNATION, Math.max(self.incarnation, accused) + 1));
     counters.refutations++;
     awareness.apply(1);
     this.#broadcastSelf(this.#refutation);

@@ -124,7 +124,7 @@ export class Members {
 
   /** Handles a join intent; true where it is news, to be passed on. */
   joinIntent(intent: JoinIntent, nowMs: number): boolean {
-    this.clock.witness(intent.ltime);
+    if (!this.clock.witness(intent.ltime)) return false;
     const member = this.get(intent.node);
     if (member === undefined) return this.#remember("join", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;
@@ -135,7 +135,7 @@ export class Members {
 
   /** Handles a leave intent; true where it is news, to be passed on. */
   leaveIntent(intent: LeaveIntent, nowMs: number): boolean {
-    this.clock.witness(intent.ltime);
+    if (!this.clock.witness(intent.ltime)) return false;
     const member = this.get(intent.node);
     if (member === undefined) return this.#remember("leave", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;

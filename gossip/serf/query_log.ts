@@ -16,8 +16,7 @@ export class QueryLog {
 
   /** Whether the query is new; it is remembered then. */
   accept(ltime: number, id: number): boolean {
-    this.clock.witness(ltime);
-    if (ltime < this.minTime) return false;
+    if (!this.clock.witness(ltime) || ltime < this.minTime) return false;
     const size = this.#slots.length;
     if (this.clock.time > size && ltime < this.clock.time - size) return false;
     const index = ltime % size;

@@ -1,5 +1,6 @@
 import { Claims } from "../codec/claims.ts";
 import { DecodeError } from "../codec/error.ts";
+import { LIMITS } from "../codec/limits.ts";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import * as codec from "../codec/serf_messages.ts";
 import { encodeTags, type Tags } from "../codec/tags.ts";
@@ -172,6 +173,11 @@ export class SerfCore {
     };
   }
 
+  /** Lamport times that were not believed. */
+  get timesRefused(): number {
+    return this.members.clock.refused + this.#userEvents.clock.refused + this.queries.log.clock.refused;
+  }
+
   /** Sizes of everything that could grow. */
   get sizes() {
     return {
@@ -198,11 +204,9 @@ export class SerfCore {
 
   /** Takes up the clocks of an earlier life, so that nothing of then is delivered again. Before {@linkcode start}. */
   resume(clocks: { member: number; event: number; query: number }): void {
-    this.members.clock.witness(clocks.member);
-    this.#userEvents.clock.witness(clocks.event);
-    this.#userEvents.minTime = clocks.event + 1;
-    this.queries.log.clock.witness(clocks.query);
-    this.queries.log.minTime = clocks.query + 1;
+    this.members.clock.adopt(clocks.member);
+    if (this.#userEvents.clock.adopt(clocks.event)) this.#userEvents.minTime = clocks.event + 1;
+    if (this.queries.log.clock.adopt(clocks.query)) this.queries.log.minTime = clocks.query + 1;
   }
 
   #emit(event: SerfEvent): void {
@@ -358,8 +362,10 @@ export class SerfCore {
 
   /** `queued` is what others are told; absent where it came with a whole state. */
   #takeUserEvent(message: codec.UserEventMessage, queued: Uint8Array | undefined): void {
-    if (queued !== undefined) this.#seen.add(queued);
-    if (!this.#userEvents.accept(message)) return;
+    const isNew = this.#userEvents.accept(message);
+    // One from the far future may be taken later, once this node has caught up.
+    if (queued !== undefined && message.ltime < this.#userEvents.clock.time) this.#seen.add(queued);
+    if (!isNew) return;
     if (queued !== undefined) this.#broadcasts.userEvent(queued);
     const { ltime, name, coalesce } = message;
     this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
@@ -367,6 +373,9 @@ export class SerfCore {
 
   #userMessage(bytes: Uint8Array, start: number, end: number): void {
     if (start >= end) throw new DecodeError("Serf message", "it is empty");
+    if (end - start > LIMITS.serfMessageBytes) {
+      throw new DecodeError("Serf message", "it is too long to be passed on");
+    }
     const reader = this.#reader.reset(bytes, start + 1, end);
     const nowMs = this.memberlist.nowMs;
     switch (bytes[start]) {

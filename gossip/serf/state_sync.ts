@@ -98,15 +98,15 @@ export class StateSync {
       return keys.open(sealedRing, { name: from, member: members.get(from), knocked: options.knocked });
     }
     if (options.knocked) return false;
-    if (state.ltime > 0) members.clock.witness(state.ltime - 1);
-    if (state.eventLTime > 0) userEvents.clock.witness(state.eventLTime - 1);
-    if (state.queryLTime > 0) queryLog.clock.witness(state.queryLTime - 1);
+    if (state.ltime > 0) members.clock.adopt(state.ltime - 1);
+    const believed = state.eventLTime > 0 && userEvents.clock.adopt(state.eventLTime - 1);
+    if (state.queryLTime > 0) queryLog.clock.adopt(state.queryLTime - 1);
     const left = new Set(state.leftMembers);
     for (const [node, ltime] of state.statusLTimes) {
       if (left.has(node)) members.leaveIntent({ ltime: ltime + 1, node, prune: false }, options.nowMs);
       else members.joinIntent({ ltime, node }, options.nowMs);
     }
-    if (options.join && this.#ignoringOld > 0) {
+    if (options.join && believed && this.#ignoringOld > 0) {
       userEvents.minTime = Math.max(userEvents.minTime, state.eventLTime);
     }
     for (const slot of state.events) {

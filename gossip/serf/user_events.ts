@@ -19,8 +19,7 @@ export class UserEvents {
 
   /** Whether the event is new; it is remembered then. */
   accept(message: UserEventMessage): boolean {
-    this.clock.witness(message.ltime);
-    if (message.ltime < this.minTime) return false;
+    if (!this.clock.witness(message.ltime) || message.ltime < this.minTime) return false;
     const size = this.#slots.length;
     if (this.clock.time > size && message.ltime < this.clock.time - size) return false;
     const index = message.ltime % size;

@@ -231,6 +231,32 @@ Deno.test("a node that comes back at a new address is accepted within seconds by
   assert.equal(statusOf(node, "mover"), "alive");
 });
 
+Deno.test("a node that comes back at a new address is accepted within seconds by agents, which still hold it alive", async () => {
+  await using agent = await SerfAgent.start("real");
+  await using second = await SerfAgent.start("second");
+  await second.run("join", agent.address);
+  const first = await ours("mover");
+  await first.join([agent.address]);
+  await until("both agents see it", async () => {
+    return await agent.status("mover") === "alive" && await second.status("mover") === "alive";
+  });
+  await first[Symbol.asyncDispose]();
+  await using back = await ours("mover", { tags: { life: "2" } });
+  await back.join([agent.address]);
+  const moved = async (at: SerfAgent) => {
+    const { members } = JSON.parse(await at.run("members", "-format=json", "-name=mover")) as {
+      members: { addr: string; status: string; tags: Record<string, string> }[];
+    };
+    const [{ addr, status, tags }] = members;
+    return status === "alive" && addr === here(back) && tags.life === "2";
+  };
+  await until(
+    "both agents see the new address",
+    async () => await moved(agent) && await moved(second),
+    15_000,
+  );
+});
+
 Deno.test("IPv6 loopback works", async () => {
   await using first = await ours("first", { bind: { host: "::1", port: 0 } });
   await using agent = await SerfAgent.start("real", [], { host: "[::1]" });
