@@ -19,6 +19,7 @@ export function workloadState(workload: Workload, url: string): WorkloadState {
   return create(WorkloadStateSchema, {
     id,
     sourceRequest: redactRequest(record.request),
+    proof: workload.proof,
     status: phase,
     generation: BigInt(record.generation),
     restarts: record.restarts,

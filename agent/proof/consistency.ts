@@ -8,10 +8,9 @@ export const CPU_TOLERANCE_SHARE = 0.02;
  */
 export const CPU_TOLERANCE_US = 1_000_000;
 
-/** What a workload is does not change in its life. */
+const SAME_LOG = ["workload", "node"] as const;
+/** What a workload is does not change until it is stopped. */
 const CONSTANT = [
-  "workload",
-  "node",
   "image",
   "image_digest",
   "spec_hash",
@@ -44,9 +43,15 @@ export function contradiction(body: ProofBody): string | undefined {
 
 /** Why `next` cannot follow `previous`, which need not be the one right before it; nothing when it can. */
 export function contradictionBetween(previous: ProofBody, next: ProofBody): string | undefined {
-  const changed = CONSTANT.find((field) => previous[field] !== next[field]);
-  if (changed !== undefined) return `${changed} is not as the workload was spawned`;
-  if (previous.kind === "stop" || previous.kind === "gone") return "it follows the end of the workload";
+  const other = SAME_LOG.find((field) => previous[field] !== next[field]);
+  if (other !== undefined) return `${other} is another one`;
+  if (previous.kind === "stop") {
+    // It may come back from another node, as a run of its own.
+    if (next.generation <= previous.generation) return "it follows the end of the workload";
+  } else {
+    const changed = CONSTANT.find((field) => previous[field] !== next[field]);
+    if (changed !== undefined) return `${changed} is not as the workload was spawned`;
+  }
   const lower = MONOTONIC.find((field) => next[field] < previous[field]);
   if (lower !== undefined) return `${lower} is lower than before`;
   if (next.generation !== previous.generation) return undefined;

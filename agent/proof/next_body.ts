@@ -44,6 +44,8 @@ export interface ProofTail {
 export function nextBody(facts: RunFacts, moment: Moment, tail?: ProofTail): ProofBody {
   const { kind, nowMs, exitCode } = moment;
   const previous = tail?.body;
+  // One that was stopped and has come back, from another node, may be of another image by now.
+  const spawned = previous?.kind === "stop" ? undefined : previous;
   const before = previous?.generation === facts.generation ? previous : undefined;
   const metrics = moment.metrics?.pid === facts.pid || facts.pid === 0 ? moment.metrics : undefined;
   const grown = (field: GrowingField, value: number | undefined) =>
@@ -74,12 +76,12 @@ export function nextBody(facts: RunFacts, moment: Moment, tail?: ProofTail): Pro
     restarts: Math.max(previous?.restarts ?? 0, facts.restarts),
     ...(isEnd && code !== undefined && { exit_code: code }),
     // As the workload was spawned: what a later agent makes of the same labels changes nothing.
-    image: previous?.image ?? facts.image,
-    image_digest: previous?.image_digest ?? facts.imageDigest,
-    spec_hash: previous?.spec_hash ?? facts.specHash,
-    hypervisor_type: previous?.hypervisor_type ?? facts.hypervisorType,
-    milli_cpus: previous?.milli_cpus ?? facts.milliCpus,
-    memory_limit_bytes: previous?.memory_limit_bytes ?? facts.memoryLimitBytes,
+    image: spawned?.image ?? facts.image,
+    image_digest: spawned?.image_digest ?? facts.imageDigest,
+    spec_hash: spawned?.spec_hash ?? facts.specHash,
+    hypervisor_type: spawned?.hypervisor_type ?? facts.hypervisorType,
+    milli_cpus: spawned?.milli_cpus ?? facts.milliCpus,
+    memory_limit_bytes: spawned?.memory_limit_bytes ?? facts.memoryLimitBytes,
     measured: metrics === undefined ? "none" : metrics.isLast ? "last" : "live",
   };
 }

@@ -172,6 +172,23 @@ Deno.test("what the node itself signed is refused when it cannot be", () => {
   }
 });
 
+Deno.test("a workload that was stopped may come back from another node, of a newer image, as a new run", () => {
+  const back = { generation: 5, started_at_ms: 1_100_000, wall_ms: 1, cpu_us: 1, image_digest: "sha256:2" };
+  const log = (fields: Partial<ProofBody>) =>
+    testLog(
+      identity,
+      3,
+      (seq) =>
+        seq === 2
+          ? { kind: "stop" }
+          : seq === 3
+          ? { cpu_user_us: 0, cpu_kernel_us: 0, io_write_bytes: 0, ...fields }
+          : {},
+    );
+  assert.equal(reasonOf(log(back)), "VALID");
+  assert.match(reasonOf(log({ ...back, generation: 1 })), /follows the end of the workload/);
+});
+
 Deno.test("a restart begins the figures anew", () => {
   const fresh = { generation: 2, restarts: 1, started_at_ms: 1_100_000, wall_ms: 10, cpu_us: 5 };
   const verdict = verify(

@@ -72,6 +72,11 @@ export class WorkloadManager implements AsyncDisposable {
     throw new RuntimeError("not-found", `Cannot find workload "${key}": no such id or name on this node`);
   }
 
+  /** By id; nothing when it is not here. */
+  find(id: string): Workload | undefined {
+    return this.#context.workloads.get(id);
+  }
+
   /** Oldest first. */
   list(): Workload[] {
     const all = [...this.#context.workloads.values()];

@@ -97,7 +97,15 @@ export function request(fields: MessageInitShape<typeof VmSpawnRequestSchema> = 
 
 /** A manager on fakes; parts that are given outlive it, as containerd outlives an agent. */
 export async function startManager(
-  parts: { engine?: MemoryEngine; proxy?: FakeProxy; clock?: FakeClock; ids?: string[]; vcpus?: number } = {},
+  parts: {
+    engine?: MemoryEngine;
+    proxy?: FakeProxy;
+    clock?: FakeClock;
+    ids?: string[];
+    vcpus?: number;
+    /** Called before what runs is adopted. */
+    beforeStart?: (manager: WorkloadManager) => void;
+  } = {},
 ) {
   const clock = parts.clock ?? new FakeClock();
   const engine = parts.engine ?? new MemoryEngine({ nowMs: () => clock.nowMs });
@@ -114,6 +122,7 @@ export async function startManager(
     newId: () => parts.ids?.shift() ?? (next++).toString(16).padStart(12, "0"),
     drainMs: 0,
   });
+  parts.beforeStart?.(manager);
   await manager.start(new AbortController().signal);
   return { manager, engine, proxy, clock };
 }

@@ -1,10 +1,11 @@
+import type { WorkloadProof } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ContainerInfo } from "../../runtime/engine.ts";
 import type { WorkloadRecord } from "./labels.ts";
 import type { Belief, Phase } from "./reconcile.ts";
 import type { Routable } from "./routes.ts";
 import type { WorkloadSpec } from "./spec.ts";
 
-/** One workload as the agent knows it. Only the manager and its caretaker change it. */
+/** One workload as the agent knows it. Only the manager and its caretaker change it, and the keeper of proofs its proof. */
 export class Workload {
   phase: Phase = "starting";
   /** As of the newest start; absent before the first. */
@@ -13,6 +14,8 @@ export class Workload {
   reason = "";
   /** Counts changes, so that a comparison made earlier is known to be stale. */
   version = 0;
+  /** The newest proof of what it used, if any. */
+  proof?: WorkloadProof;
   /** The stop that is under way. */
   stopping?: Promise<void>;
   /** Stops that failed one after the other. */
