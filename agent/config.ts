@@ -35,6 +35,8 @@ export interface AgentConfig {
   cniPath: readonly string[];
   /** Guest subnet, IPv4 CIDR. */
   subnet: string;
+  /** Time between two proofs of a running workload, milliseconds. */
+  proofIntervalMs: number;
   /** Registry host to the base URLs tried first. */
   registryMirrors: Readonly<Record<string, readonly string[]>>;
   /** Registry hosts reached by plain HTTP besides loopback. */

@@ -15,6 +15,7 @@ import { openPolicies } from "./policies.ts";
 import { policyContext } from "./policy/context.ts";
 import type { Candidate } from "./policy/facts.ts";
 import { localCandidate, type LocalFacts } from "./policy/local.ts";
+import { openProofs } from "./proofs.ts";
 import type { Proxy } from "./proxy/mod.ts";
 import { checkBind } from "./security/bind.ts";
 import { acceptedHosts, type GuardPolicy } from "./security/guard.ts";
@@ -110,10 +111,15 @@ export async function startNode(
       observe: (observation) => metrics.observe(observation),
     }),
   );
+  const proofs = stack.use(
+    openProofs(config, { manager, engine, identity, registry: metrics.registry, log }),
+  );
   metrics.connect({ workloads: () => manager.list(), ledger: () => manager, proxy });
+  proofs.keeper.start();
   await manager.start(signal);
   manager.applyNetworkPolicies();
   stack.defer(policies.store.onChange(() => manager.applyNetworkPolicies()));
+  await proofs.keeper.resume();
 
   const shutdown = new AbortController();
   const addresses = Deno.networkInterfaces().map((each) => each.address);
@@ -143,6 +149,7 @@ export async function startNode(
           engine,
           images,
           identity,
+          proofs: proofs.service,
           facts,
           policy: {
             ...policies,

@@ -42,6 +42,7 @@ const config: AgentConfig = {
   subnet: "192.168.127.0/24",
   registryMirrors: {},
   insecureRegistries: [],
+  proofIntervalMs: 60_000,
   logMaxBytes: 1,
   logMaxFiles: 1,
   logLevel: "info",
@@ -74,7 +75,8 @@ async function start(overrides: Partial<AgentConfig> = {}, token: string | undef
   const proxy = new FakeProxy();
   const identity = memoryIdentity();
   const parts = { engine, images, proxy, identity, token, version: "1.2.3", log: silentLog };
-  const node = await startNode({ ...config, ...overrides }, parts, new AbortController().signal);
+  const dataDir = await Deno.makeTempDir();
+  const node = await startNode({ ...config, dataDir, ...overrides }, parts, new AbortController().signal);
   return {
     node,
     engine,
@@ -82,7 +84,10 @@ async function start(overrides: Partial<AgentConfig> = {}, token: string | undef
     identity,
     api: `http://127.0.0.1:${node.apiAddress.port}`,
     http: `http://127.0.0.1:${node.httpAddress.port}`,
-    [Symbol.asyncDispose]: () => node[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await node[Symbol.asyncDispose]();
+      await Deno.remove(dataDir, { recursive: true });
+    },
   };
 }
 

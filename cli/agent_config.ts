@@ -62,6 +62,7 @@ export function agentConfig(
     registryMirrors: groupMirrors(options.registryMirror ?? []),
     insecureRegistries: options.insecureRegistry ?? [],
     vcpuLimit: options.vcpuLimit,
+    proofIntervalMs: options.proofInterval,
     logMaxBytes: options.logMaxBytes,
     logMaxFiles: options.logMaxFiles,
     cluster: clusterConfig(address, options, readTextFile),

@@ -2,6 +2,7 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { collected, configOption, DEFAULT_API, DEFAULT_DATA_DIR, parsed } from "./options.ts";
 import { parseJoin } from "../agent/membership/join_address.ts";
 import { isHostName, isIpv4, isIpv6, parseHostPort } from "./parse/host_port.ts";
+import { parseDuration } from "./parse/duration.ts";
 import { parseBytes, parseInteger, parsePair, parseSubnet } from "./parse/values.ts";
 
 /** Default bind address of gossip. */
@@ -80,6 +81,13 @@ export function addAgentOptions(command: Command) {
         "most vCPUs handed out (default: max(CPUs, 225))",
         (text) => parseInteger(text, 1, 1_000_000),
       ),
+    )
+    .addOption(
+      parsed(
+        "--proof-interval <duration>",
+        "time between two proofs of what a workload uses, e.g. 30s or 5m",
+        (text) => parseDuration(text, { minMs: 100, maxMs: 86_400_000 }),
+      ).default(60_000, "60s"),
     )
     .addOption(
       parsed("--log-max-bytes <bytes>", "size at which a workload's log is rotated", parseBytes).default(

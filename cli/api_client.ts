@@ -13,6 +13,7 @@ import { ClusterAdminService } from "../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../proto/gen/hypercore/v1/node_pb.ts";
 import { PolicyService } from "../proto/gen/hypercore/v1/policy_pb.ts";
+import { ProofService } from "../proto/gen/hypercore/v1/proof_pb.ts";
 import { WorkloadService } from "../proto/gen/hypercore/v1/workload_pb.ts";
 import { CommandError, exitCode, UsageError } from "./exit.ts";
 import type { Io } from "./io.ts";
@@ -37,6 +38,7 @@ export interface Api {
   images: Client<typeof ImageService>;
   node: Client<typeof NodeService>;
   identity: Client<typeof IdentityService>;
+  proofs: Client<typeof ProofService>;
   admin: Client<typeof ClusterAdminService>;
   policies: Client<typeof PolicyService>;
   /** How messages name the agent. */
@@ -59,6 +61,7 @@ export function connectApi(options: ClientOptions, io: Io): Api {
     images: createClient(ImageService, transport),
     node: createClient(NodeService, transport),
     identity: createClient(IdentityService, transport),
+    proofs: createClient(ProofService, transport),
     admin: createClient(ClusterAdminService, transport),
     policies: createClient(PolicyService, transport),
     address: url.host,

@@ -1,4 +1,4 @@
-import type { WorkloadState } from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { WorkloadProof, WorkloadState } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { Image } from "../proto/gen/hypercore/v1/image_pb.ts";
 
 /** One workload of `list --json`. */
@@ -21,6 +21,18 @@ export interface WorkloadJson {
   startedAt?: string;
   exitCode?: number;
   reason: string;
+  proof?: ProofJson;
+}
+
+/** A workload's newest proof, in short; `proof show` prints all of it. */
+export interface ProofJson {
+  hash: string;
+  seq: number;
+  at?: string;
+  wallMs: number;
+  cpuUs: number;
+  memoryBytes: number;
+  memoryPeakBytes: number;
 }
 
 /** A workload as `list --json` and `inspect` show it; its environment stays out. */
@@ -44,6 +56,19 @@ export function workloadJson(state: WorkloadState, node: string): WorkloadJson {
     startedAt: timestamp(state.startedAtMs),
     exitCode: state.exitCode,
     reason: state.reason,
+    ...(state.proof && { proof: proofJson(state.proof) }),
+  };
+}
+
+function proofJson({ proofHash, proofTimestamp, metrics }: WorkloadProof): ProofJson {
+  return {
+    hash: proofHash,
+    seq: Number(metrics.seq ?? 0),
+    at: timestamp(proofTimestamp),
+    wallMs: Number(metrics.wall_ms ?? 0),
+    cpuUs: Number(metrics.cpu_us ?? 0),
+    memoryBytes: Number(metrics.memory_bytes ?? 0),
+    memoryPeakBytes: Number(metrics.memory_peak_bytes ?? 0),
   };
 }
 

@@ -27,6 +27,7 @@ import {
 } from "./parse/values.ts";
 import { applySettings } from "./settings.ts";
 import { exitCode } from "./exit.ts";
+import { addTrustCommands } from "./trust_commands.ts";
 
 /** Longest wait for a workload to stop by itself, ms: a day. */
 const MAX_GRACE_MS = 86_400_000;
@@ -70,7 +71,7 @@ export function buildProgram(io: Io, finish: Finish) {
   addSessionCommands(program as unknown as Command, io, finish);
   addImageCommands(program as unknown as Command, io, finish);
   addPolicyCommands(program as unknown as Command, io, finish);
-  addIdentityCommands(program as unknown as Command, io, finish);
+  addTrustCommands(program as unknown as Command, client, io, finish);
   addClusterCommands(program as unknown as Command, client as never, io, finish);
 
   program.command("version").description("print version, build and runtime")
@@ -253,28 +254,6 @@ function addImageCommands(program: Command, io: Io, finish: Finish): void {
     .action(async (ref, options) => {
       const { imageRemove } = await import("./commands/image.ts");
       finish(await imageRemove(ref, options, io));
-    });
-}
-
-function addIdentityCommands(program: Command, io: Io, finish: Finish): void {
-  const identity = program.command("identity").description("who this node is: its key, and the change of it");
-  const withFile = (command: Command) =>
-    client(command)
-      .option("--offline", "work on the file itself; for when no agent runs on it")
-      .addOption(new Option("--identity-key <file>", "the file (default: identity.key in the data dir)"))
-      .addOption(jsonOption());
-  withFile(identity.command("show")).description("print the node's id and public key")
-    .option("--pem", "print the public key alone, as openssl reads it")
-    .action(async (options) => {
-      const { identityShow } = await import("./commands/identity.ts");
-      finish(await identityShow(options, io));
-    });
-  withFile(identity.command("rotate")).description(
-    "give the node a new key, signed by the old one; its id stays",
-  )
-    .action(async (options) => {
-      const { identityRotate } = await import("./commands/identity.ts");
-      finish(await identityRotate(options, io));
     });
 }
 

@@ -26,6 +26,9 @@ Deno.test("bad input is one line that names flag and value, exit code 2", async 
       [["agent", "--cluster-tls-cert", "c.pem"], /--cluster-tls-cert and --cluster-tls-key go together/],
       [["agent", "--data-dir", "x"], /--data-dir: "x" is not an absolute path/],
       [["agent", "--subnet", "10.0.0.1/24"], /--subnet.*bits set beyond/],
+      [["agent", "--proof-interval", "60"], /--proof-interval.*"60" is not a time such as/],
+      [["agent", "--proof-interval", "1ms"], /--proof-interval.*not between 100ms and 24h/],
+      [["agent", "--identity-key", "x"], /--identity-key: "x" is not an absolute path/],
       [["agent", "--log-level", "loud"], /--log-level.*Allowed choices/],
     ] as [string[], RegExp][]
   ) {

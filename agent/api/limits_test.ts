@@ -74,7 +74,7 @@ async function start() {
   const undo = new AsyncDisposableStack();
   undo.use(manager);
   const handler = apiHandler({
-    routes: routes({ api, manager, engine, images, identity: memoryIdentity(), facts }),
+    routes: routes({ api, manager, engine, images, identity: memoryIdentity(), proofs: {} as never, facts }),
     guard: { hosts: new Set() },
     log: silentLog,
     shutdown: new AbortController().signal,

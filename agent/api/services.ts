@@ -4,6 +4,7 @@ import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../../proto/gen/hypercore/v1/node_pb.ts";
 import { PolicyService } from "../../proto/gen/hypercore/v1/policy_pb.ts";
+import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
@@ -48,6 +49,7 @@ export interface ServiceOptions {
   engine: ContainerEngine;
   images: Images;
   identity: RotatableIdentity;
+  proofs: ServiceImpl<typeof ProofService>;
   facts: NodeFacts;
   /** Absent means the node has no such service. */
   policy?: PolicyServiceOptions;
@@ -61,6 +63,7 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
     if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));
+    router.service(ProofService, options.proofs);
     router.service(IdentityService, identityService(options.identity, options.facts.nodeName));
   };
 }

@@ -57,6 +57,11 @@ export class AgentMetrics implements Disposable {
     this.#addProcess();
   }
 
+  /** Where other parts put their own metrics. */
+  get registry(): Registry {
+    return this.#registry;
+  }
+
   /** Counts what happened. */
   observe(observation: Observation): void {
     switch (observation.kind) {

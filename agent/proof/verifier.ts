@@ -34,7 +34,9 @@ export interface VerifierOptions {
   workload?: string;
   /** Hash that the log must end with, where that is known. */
   lastHash?: string;
-  /** Hash that must be in the log; UNKNOWN when it is not among those kept. */
+  /** Hash of a proof that the node has told of: the log must have it. */
+  toldHash?: string;
+  /** Hash that is asked for; UNKNOWN when it is not among those kept. */
   wantedHash?: string;
 }
 
@@ -53,6 +55,7 @@ export class LogVerifier {
   #last?: ProofEntry;
   #checkpoint?: CheckpointBody;
   #hasWanted = false;
+  #hasTold = false;
   #count = 0;
   #cpuUs = 0;
   #wallMs = 0;
@@ -84,7 +87,7 @@ export class LogVerifier {
   /** The verdict, when all lines have been given. */
   finish(): Verdict {
     if (this.#verdict !== undefined) return this.#verdict;
-    const { lastHash, wantedHash } = this.#options;
+    const { lastHash, toldHash, wantedHash } = this.#options;
     const [first, last] = [this.#first, this.#last];
     if (first === undefined || last === undefined) {
       return { result: "UNKNOWN", reason: "there are no proofs" };
@@ -92,6 +95,9 @@ export class LogVerifier {
     if (this.#checkpoint !== undefined) return this.#invalid("nothing follows the checkpoint");
     if (lastHash !== undefined && last.hash !== lastHash) {
       return this.#invalid("it does not end with the newest proof that was made");
+    }
+    if (toldHash !== undefined && !this.#hasTold) {
+      return this.#invalid("a proof that its node has told of is not in it");
     }
     if (wantedHash !== undefined && !this.#hasWanted) {
       return { result: "UNKNOWN", reason: "no proof that is kept has this hash" };
@@ -134,6 +140,7 @@ export class LogVerifier {
     const isSameRun = this.#last?.body.generation === body.generation;
     this.#cpuUs += body.cpu_us - (isSameRun ? this.#last!.body.cpu_us : 0);
     this.#wallMs += body.wall_ms - (isSameRun ? this.#last!.body.wall_ms : 0);
+    this.#hasTold ||= entry.hash === this.#options.toldHash;
     this.#hasWanted ||= entry.hash === this.#options.wantedHash;
     this.#count++;
     this.#first ??= entry;

@@ -90,6 +90,8 @@ Deno.test("a proof that is left out, doubled, moved or taken from another log br
   const fork = testLog(identity, 5, (seq) => seq === 2 ? { pids: 9 } : {});
   assert.match(reasonOf([...lines.slice(0, 2), ...fork.slice(2)]), /does not follow from the proof before/);
   assert.match(reasonOf(lines, { lastHash: peekLine(lines[3])!.hash }), /does not end with the newest proof/);
+  assert.match(reasonOf(lines.slice(0, 3), { toldHash: peekLine(lines[3])!.hash }), /told of is not in it/);
+  assert.equal(reasonOf(lines, { toldHash: peekLine(lines[3])!.hash }), "VALID");
   assert.equal(reasonOf(lines.slice(0, 4), { lastHash: peekLine(lines[3])!.hash }), "VALID");
 });
 

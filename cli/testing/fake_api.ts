@@ -5,6 +5,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
+import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 
 /** What the agent of a test answers; a call that is not here is unimplemented. */
@@ -14,6 +15,7 @@ export interface FakeApi {
   workloads?: Partial<ServiceImpl<typeof WorkloadService>>;
   images?: Partial<ServiceImpl<typeof ImageService>>;
   identity?: Partial<ServiceImpl<typeof IdentityService>>;
+  proofs?: Partial<ServiceImpl<typeof ProofService>>;
 }
 
 /** Serves the API on a free loopback port until disposed. */
@@ -31,6 +33,7 @@ export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } &
       router.service(WorkloadService, fake.workloads ?? {});
       router.service(ImageService, fake.images ?? {});
       router.service(IdentityService, fake.identity ?? {});
+      router.service(ProofService, fake.proofs ?? {});
     },
   }));
   server.on("session", (session) => {

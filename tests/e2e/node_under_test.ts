@@ -43,6 +43,7 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
     subnet: "192.168.127.0/24",
     registryMirrors: {},
     insecureRegistries: [],
+    proofIntervalMs: 60_000,
     logMaxBytes: 1 << 20,
     logMaxFiles: 2,
     logLevel: "info",
