@@ -83,7 +83,8 @@ export class StateSync {
   }
 
   heartbeat(beat: Heartbeat): void {
-    const { parts: { table } } = this.#context;
+    const { parts: { table, selfId } } = this.#context;
+    if (beat.nodeId === selfId) return;
     const view = table.get(beat.nodeId);
     if (view === undefined || view.kind !== "hypercore") return void this.refused++;
     const missing = table.compare(beat);

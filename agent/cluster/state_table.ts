@@ -170,6 +170,7 @@ export class StateTable {
     const next = this.#next(update, isWhole ? undefined : old);
     if (typeof next === "string") return refuse(next);
     const { state, ids, root } = next;
+    if (isWhole) { for (const id of old?.workloads.keys() ?? []) ids.add(id); }
     if (rootHash(root) !== update.hash && via !== "owner") {
       return via === "event"
         ? { kind: "missing", since: undefined }
@@ -194,10 +195,9 @@ export class StateTable {
     if (view.kind !== "foreign") return refuse("that member speaks a newer protocol");
     const next = this.#next(create(StateUpdateSchema, { state: given }), undefined);
     if (typeof next === "string") return refuse(next);
-    const ids = new Set(next.ids);
-    for (const id of view.state?.workloads.keys() ?? []) ids.add(id);
+    for (const id of view.state?.workloads.keys() ?? []) next.ids.add(id);
     view.state = next.state;
-    return { kind: "applied", ids, tombstones: [] };
+    return { kind: "applied", ids: next.ids, tombstones: [] };
   }
 
   /** A node's state as one message, its signature where it still holds. */
