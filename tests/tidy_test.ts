@@ -87,6 +87,15 @@ Deno.test("the policy engine touches no socket, clock or randomness", () => {
   );
 });
 
+Deno.test("the cluster's cores touch no socket, clock or randomness, and wait for nothing", () => {
+  const cores = code.filter(({ path }) => path.startsWith("agent/cluster/"));
+  assert.ok(cores.length > 0);
+  const wrong = cores.filter(({ text }) =>
+    IMPURE.test(withoutComments(text)) || /\bawait\b/.test(withoutComments(text))
+  );
+  assert.deepEqual(wrong.map(({ path }) => path), []);
+});
+
 Deno.test("no source file is longer than one sitting", () => {
   const long = sources.map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
     .filter(({ path, lines }) => lines > (path.endsWith("_test.ts") ? MAX_TEST_LINES : MAX_LINES));

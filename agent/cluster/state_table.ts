@@ -66,7 +66,7 @@ export class StateTable {
   readonly #selfId: string;
   readonly #verifier: StateVerifier | undefined;
   readonly #nodes = new Map<string, NodeView>();
-  #liveCount = 0;
+  #liveCount: number | undefined;
 
   constructor(options: { selfId: string; verifier?: StateVerifier }) {
     this.#selfId = options.selfId;
@@ -83,7 +83,10 @@ export class StateTable {
 
   /** Nodes that speak this protocol and are there. */
   get liveCount(): number {
-    return this.#liveCount;
+    if (this.#liveCount !== undefined) return this.#liveCount;
+    let count = 0;
+    for (const { kind, life } of this.#nodes.values()) if (kind === "hypercore" && life === "live") count++;
+    return this.#liveCount = count;
   }
 
   /** Changes whether a node is there; false where it was so already. */
@@ -95,15 +98,8 @@ export class StateTable {
       view.deadMs = undefined;
     } else if (life === "left") view.deadMs = undefined;
     else view.deadMs ??= nowMs;
-    this.#count();
+    this.#liveCount = undefined;
     return true;
-  }
-
-  #count(): void {
-    this.#liveCount = 0;
-    for (const { kind, life } of this.#nodes.values()) {
-      if (kind === "hypercore" && life === "live") this.#liveCount++;
-    }
   }
 
   /** Enters a member, or changes what is known of it. Undefined where there are too many. */
@@ -115,7 +111,7 @@ export class StateTable {
       known.member = member;
       if (known.kind !== kind) {
         known.kind = kind;
-        this.#count();
+        this.#liveCount = undefined;
       }
       return known;
     }
@@ -130,7 +126,7 @@ export class StateTable {
       state: undefined,
     };
     this.#nodes.set(member.id, view);
-    this.#count();
+    this.#liveCount = undefined;
     return view;
   }
 
@@ -138,7 +134,7 @@ export class StateTable {
   forget(nodeId: string): Iterable<string> {
     const ids = this.#nodes.get(nodeId)?.state?.workloads.keys() ?? [];
     this.#nodes.delete(nodeId);
-    this.#count();
+    this.#liveCount = undefined;
     return ids;
   }
 
