@@ -8,7 +8,9 @@ import type { AgentConfig } from "./config.ts";
 import { collectPeriodically } from "./garbage.ts";
 import { type RunningNode, startNode } from "./node.ts";
 import { openProxy } from "./proxy/mod.ts";
+import { gossipKeys } from "./membership/gossip_keys.ts";
 import { checkBind } from "./security/bind.ts";
+import { isLoopbackName } from "./security/guard.ts";
 import { loadToken, TOKEN_FILE } from "./security/token.ts";
 
 /** What the agent uses of an image store. */
@@ -22,6 +24,8 @@ export interface AgentOptions {
   version: string;
   /** Calls back when the operator asks to read files again (SIGHUP); returns what ends that. */
   onReload?: (listener: () => void) => () => void;
+  /** Called when an operator asks for the end of the agent. */
+  stop?: () => void;
   /** Makes the image store; only tests give another. */
   openImages?: (parts: ImageStoreParts) => Promise<NodeImages>;
 }
@@ -30,11 +34,11 @@ export interface AgentOptions {
 export async function runAgent(config: AgentConfig, options: AgentOptions): Promise<void> {
   const { signal } = options;
   try {
-    await using _agent = await openAgent(config, options);
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    const end = Promise.withResolvers<void>();
+    await using _agent = await openAgent(config, { ...options, stop: end.resolve });
+    if (signal.aborted) end.resolve();
+    signal.addEventListener("abort", () => end.resolve(), { once: true });
+    await end.promise;
   } catch (error) {
     // Being told to stop while starting is no failure.
     if (!signal.aborted) throw error;
@@ -44,16 +48,26 @@ export async function runAgent(config: AgentConfig, options: AgentOptions): Prom
 
 /** Starts one agent; disposing it ends everything but the containers. */
 export async function openAgent(config: AgentConfig, options: AgentOptions): Promise<RunningNode> {
-  const { signal, log, version, onReload } = options;
+  const { signal, log, version, onReload, stop = () => {} } = options;
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const token = config.insecure ? undefined : config.token ?? await loadToken(config.dataDir);
   const identity = await LiveIdentity.open(config.identityFile ?? `${config.dataDir}/${IDENTITY_FILE}`);
+  const { cluster, dataDir, insecure } = config;
+  const ring = await gossipKeys({
+    dataDir,
+    given: cluster.key,
+    insecure,
+    isLocal: isLoopbackName(cluster.bind.host),
+    joins: cluster.joins,
+  });
+  const own: { node?: RunningNode } = {};
   const proxy = stack.use(
     await openProxy({
       bindHosts: config.proxyBindHosts,
       workers: config.proxyWorkers,
       tls: config.proxyTls,
+      onStale: ({ node }) => own.node?.cluster.routeIsStale(node),
       log,
     }),
   );
@@ -70,7 +84,11 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
     }, signal),
   );
   const node = stack.use(
-    await startNode(config, { engine, images, proxy, identity, token, version, log, onReload }, signal),
+    await startNode(
+      config,
+      { engine, images, proxy, identity, ring, token, version, stop, log, onReload },
+      signal,
+    ),
   );
   stack.use(collectPeriodically(engine, { log }));
   if (config.insecure) log.warn("the API asks for no token: whoever reaches it may do anything");
@@ -84,6 +102,7 @@ export async function openAgent(config: AgentConfig, options: AgentOptions): Pro
   return {
     apiAddress: node.apiAddress,
     httpAddress: node.httpAddress,
+    cluster: node.cluster,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

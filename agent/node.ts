@@ -2,14 +2,16 @@ import type { ContainerEngine } from "../runtime/engine.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { RotatableIdentity } from "./beacon/identity_live.ts";
-import { ClusterApi } from "./api/cluster_api.ts";
 import { apiHandler } from "./api/handler.ts";
 import { listenApi } from "./api/listener.ts";
 import { type Images, routes } from "./api/services.ts";
 import type { AgentConfig, HostPort } from "./config.ts";
+import type { Cluster } from "./control/cluster.ts";
 import { httpApp } from "./http/app.ts";
 import { listenHttp } from "./http/server.ts";
 import { AgentMetrics } from "./metrics/metrics.ts";
+import { openMember } from "./member.ts";
+import type { GossipKeys } from "./membership/gossip_keys.ts";
 import { nodeCapacity, parseMeminfo } from "./node_facts.ts";
 import { openPolicies } from "./policies.ts";
 import { policyContext } from "./policy/context.ts";
@@ -38,9 +40,13 @@ export interface NodeParts {
   localFacts?: () => LocalFacts;
   /** Calls back when the operator asks to read files again; returns what ends that. */
   onReload?: (listener: () => void) => () => void;
+  /** Keys of gossip. */
+  ring: GossipKeys;
   /** Of the API; absent means none is asked for. */
   token?: string;
   version: string;
+  /** Asks for the end of the agent, as `hypercore leave` does. */
+  stop?: () => void;
   log: Log;
 }
 
@@ -48,6 +54,8 @@ export interface NodeParts {
 export interface RunningNode extends AsyncDisposable {
   readonly apiAddress: HostPort;
   readonly httpAddress: HostPort;
+  /** Its part in the cluster. */
+  readonly cluster: Cluster;
 }
 
 /** Wires one node together and opens its ports, when what ran before is adopted and routed again. */
@@ -84,6 +92,9 @@ export async function startNode(
       onReload: parts.onReload,
     }),
   );
+  // The manager is there before its cluster, which is told what runs here.
+  const own: { cluster?: Cluster } = {};
+  const newId = () => crypto.getRandomValues(new Uint8Array(6)).toHex();
   const manager: WorkloadManager = stack.use(
     new WorkloadManager({
       engine,
@@ -106,9 +117,11 @@ export async function startNode(
         const timer = setTimeout(callback, delayMs);
         return () => clearTimeout(timer);
       },
-      newId: () => crypto.getRandomValues(new Uint8Array(6)).toHex(),
+      newId,
       drainMs: DRAIN_MS,
       observe: (observation) => metrics.observe(observation),
+      onChange: () => own.cluster?.localChanged(),
+      routes: (routes) => own.cluster?.routes(routes) ?? routes,
     }),
   );
   const proofs = stack.use(
@@ -120,6 +133,26 @@ export async function startNode(
   manager.applyNetworkPolicies();
   stack.defer(policies.store.onChange(() => manager.applyNetworkPolicies()));
   await proofs.keeper.resume();
+  const cluster = own.cluster = stack.use(
+    await openMember({
+      config: config.cluster,
+      dataDir: config.dataDir,
+      ring: parts.ring,
+      nodeId: identity.nodeId,
+      nodeName: config.nodeName,
+      version,
+      manager,
+      policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
+      engine,
+      images,
+      proxy,
+      newId,
+      metrics: metrics.gossip,
+      stop: parts.stop ?? (() => {}),
+      log,
+    }),
+  );
+  metrics.connectCluster(cluster);
 
   const shutdown = new AbortController();
   const addresses = Deno.networkInterfaces().map((each) => each.address);
@@ -132,11 +165,8 @@ export async function startNode(
       interfaceAddresses: addresses,
     }),
   };
-  const node = { name: config.nodeName, address: reachableAddress(config.grpcBindAddr.host, addresses) };
-  const policy = () => policyContext(policies.store.current?.policy, config.cluster.tags);
-  const api = new ClusterApi({ manager, engine, node, policy });
   const { nodeName, containerdNamespace, insecure, baseUrl } = config;
-  const facts = { nodeName, version, containerdNamespace, insecure, baseUrl };
+  const facts = { nodeName, nodeId: identity.nodeId, version, containerdNamespace, insecure, baseUrl };
   const apiListener = stack.use(
     await listenApi({
       address: config.grpcBindAddr,
@@ -144,7 +174,7 @@ export async function startNode(
       log,
       handler: apiHandler({
         routes: routes({
-          api,
+          cluster,
           manager,
           engine,
           images,
@@ -165,7 +195,7 @@ export async function startNode(
     }),
   );
   const app = httpApp({
-    api,
+    api: cluster.calls,
     guard,
     log,
     version,
@@ -181,6 +211,7 @@ export async function startNode(
   return {
     apiAddress: apiListener.address,
     httpAddress: httpListener.address,
+    cluster,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -194,10 +225,4 @@ async function grantedBytes(engine: ContainerEngine): Promise<number> {
     sum += (record.request.memory || DEFAULT_MEMORY_MIB) * MEBIBYTE;
   }
   return sum;
-}
-
-/** The address to show for this node: the one it binds, or on a wildcard the first that is not loopback. */
-function reachableAddress(bindHost: string, addresses: readonly string[]): string {
-  if (bindHost !== "0.0.0.0" && bindHost !== "::") return bindHost;
-  return addresses.find((address) => !address.startsWith("127.") && !address.includes(":")) ?? "127.0.0.1";
 }

@@ -74,8 +74,9 @@ async function start(overrides: Partial<AgentConfig> = {}, token: string | undef
   const engine = new MemoryEngine();
   const proxy = new FakeProxy();
   const identity = memoryIdentity();
-  const parts = { engine, images, proxy, identity, token, version: "1.2.3", log: silentLog };
-  const dataDir = await Deno.makeTempDir();
+  const ring = { keys: [], isNew: false };
+  const parts = { engine, images, proxy, identity, ring, token, version: "1.2.3", log: silentLog };
+  const dataDir = await Deno.makeTempDir({ prefix: "hc-node-" });
   const node = await startNode({ ...config, dataDir, ...overrides }, parts, new AbortController().signal);
   return {
     node,
@@ -219,7 +220,9 @@ Deno.test("the HTTP API answers as the original", async () => {
     response: "hello\n",
   });
   const stopped = await fetch(`${agent.http}/stop?id=${id}`, { method: "POST", headers });
-  assert.deepEqual(await stopped.json(), { response: { id: "n1", ip: "127.0.0.1" } });
+  assert.deepEqual(await stopped.json(), {
+    response: { id: agent.identity.nodeId, ip: "127.0.0.1", name: "n1" },
+  });
   for (const bad of ["../../etc/shadow", id, ""]) {
     const response = await fetch(`${agent.http}/logs?id=${encodeURIComponent(bad)}`, { headers });
     assert.equal(response.status, 400);

@@ -15,7 +15,7 @@ export function agentConfig(
   hostName: string,
   readTextFile: (path: string) => string,
 ): AgentConfig {
-  refuseUnavailable(address, options);
+  refuseUnavailable(options);
   for (const flag of ["dataDir", "stateDir", "containerdSocket", "identityKey"] as const) {
     const path = options[flag];
     if (path !== undefined && !path.startsWith("/")) {
@@ -74,10 +74,8 @@ export function agentConfig(
 }
 
 /** Flags whose feature this version does not have: better refused than ignored. */
-function refuseUnavailable(address: string | undefined, options: AgentOptions): void {
+function refuseUnavailable(options: AgentOptions): void {
   const asked = {
-    "joining a cluster (--join)": address ?? options.join,
-    "--respawn-on-node-failure": options.respawnOnNodeFailure === true ? true : undefined,
     "--beacon-endpoint": options.beaconEndpoint,
     "--beacon-price": options.beaconPrice,
     "--beacon-reputation": options.beaconReputation,

@@ -22,9 +22,11 @@ const NEWLINE = 0x0a;
 export interface ClusterApiOptions {
   manager: WorkloadManager;
   engine: Pick<ContainerEngine, "logs">;
-  node: { name: string; address: string };
   /** What this node's state says of its policy; nothing by default. */
   policy?: () => PolicyContext;
+  node: { id: string; name: string; address: string };
+  /** Told of a stop for good before it begins. */
+  onStop?: (workload: { id: string; generation: bigint }) => void;
 }
 
 /** The four calls of the original, for every way they come in. They throw `RuntimeError`. */
@@ -48,8 +50,8 @@ export class ClusterApi implements ClusterCalls {
 
   /** This node. */
   get node(): Node {
-    const { name, address } = this.#options.node;
-    return create(NodeSchema, { id: name, ip: address });
+    const { id, name, address } = this.#options.node;
+    return create(NodeSchema, { id, name, ip: address });
   }
 
   /** Spawns; with `dry_run` only answers whether this node would, with an empty id. */
@@ -63,8 +65,11 @@ export class ClusterApi implements ClusterCalls {
     return create(VmSpawnResponseSchema, { id: workload.id, url: manager.url(workload), node: node.name });
   }
 
-  async stop(id: string, options: { graceMs?: number } = {}): Promise<Node> {
-    await this.#options.manager.stop(id, options);
+  async stop(idOrName: string, options: { graceMs?: number } = {}): Promise<Node> {
+    const { manager, onStop } = this.#options;
+    const { id, record } = manager.get(idOrName);
+    onStop?.({ id, generation: BigInt(record.generation) });
+    await manager.stop(id, options);
     return this.node;
   }
 

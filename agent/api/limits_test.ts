@@ -12,8 +12,14 @@ import { memoryIdentity } from "../beacon/testing.ts";
 import { ClusterApi, MAX_LOG_RESPONSE_BYTES } from "./cluster_api.ts";
 import { apiHandler } from "./handler.ts";
 import { listenApi } from "./listener.ts";
-import { type Images, MAX_IMAGE_TRANSFERS, routes } from "./services.ts";
-import { MAX_LOG_STREAMS, MAX_SESSIONS } from "./workload_service.ts";
+import {
+  type ClusterFacts,
+  type ClusterServices,
+  type Images,
+  MAX_IMAGE_TRANSFERS,
+  routes,
+} from "./services.ts";
+import { MAX_LOG_STREAMS, MAX_SESSIONS, WorkloadApi } from "./workload_service.ts";
 
 const CONNECTIONS = 4;
 const DEADLINE_MS = 10_000;
@@ -69,12 +75,33 @@ async function start() {
     list: () => Promise.resolve([]),
     remove: () => Promise.resolve(),
   };
-  const api = new ClusterApi({ manager, engine, node: { name: "n1", address: "127.0.0.1" } });
-  const facts = { nodeName: "n1", version: "1", containerdNamespace: "x", insecure: false, baseUrl: "x.io" };
+  const api = new ClusterApi({ manager, engine, node: { id: "i1", name: "n1", address: "127.0.0.1" } });
+  const cluster = {
+    calls: api,
+    workloads: new WorkloadApi({ api, manager, engine }).service(),
+    admin: {} as ClusterServices["admin"],
+    facts: () => ({}) as ClusterFacts,
+  };
+  const facts = {
+    nodeName: "n1",
+    nodeId: "i1",
+    version: "1",
+    containerdNamespace: "x",
+    insecure: false,
+    baseUrl: "x.io",
+  };
   const undo = new AsyncDisposableStack();
   undo.use(manager);
   const handler = apiHandler({
-    routes: routes({ api, manager, engine, images, identity: memoryIdentity(), proofs: {} as never, facts }),
+    routes: routes({
+      cluster,
+      manager,
+      engine,
+      images,
+      identity: memoryIdentity(),
+      proofs: {} as never,
+      facts,
+    }),
     guard: { hosts: new Set() },
     log: silentLog,
     shutdown: new AbortController().signal,

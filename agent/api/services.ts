@@ -1,6 +1,7 @@
 import type { ConnectRouter, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
+import { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../../proto/gen/hypercore/v1/node_pb.ts";
 import { PolicyService } from "../../proto/gen/hypercore/v1/policy_pb.ts";
@@ -10,13 +11,12 @@ import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Image, PullProgress } from "../../runtime/image/mod.ts";
 import type { RotatableIdentity } from "../beacon/identity_live.ts";
 import { parseImage } from "../workloads/parse_spawn.ts";
-import type { ClusterApi, ClusterCalls } from "./cluster_api.ts";
+import type { ClusterCalls } from "./cluster_api.ts";
 import { imageMessage, pullProgress } from "./convert.ts";
 import { identityService } from "./identity_service.ts";
 import { policyService, type PolicyServiceOptions } from "./policy_service.ts";
 import { streamProgress } from "./progress.ts";
 import { Slots } from "./slots.ts";
-import { WorkloadApi } from "./workload_service.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
 
 /** Image transfers that clients may have under way at once. */
@@ -36,15 +36,34 @@ export interface Images {
 /** What does not change about a node. */
 export interface NodeFacts {
   nodeName: string;
+  nodeId: string;
   version: string;
   containerdNamespace: string;
   insecure: boolean;
   baseUrl: string;
 }
 
+/** The cluster as the API needs it. */
+export interface ClusterServices {
+  readonly calls: ClusterCalls;
+  readonly workloads: ServiceImpl<typeof WorkloadService>;
+  readonly admin: ServiceImpl<typeof ClusterAdminService>;
+  /** For `info`. */
+  facts(): ClusterFacts;
+}
+
+/** What a node says of itself as a member. */
+export interface ClusterFacts {
+  gossipAddress: string;
+  gossipEncrypted: boolean;
+  membersAlive: number;
+  cordoned: boolean;
+  clusterWorkloads: number;
+}
+
 /** What the services work with. */
 export interface ServiceOptions {
-  api: ClusterApi;
+  cluster: ClusterServices;
   manager: WorkloadManager;
   engine: ContainerEngine;
   images: Images;
@@ -58,8 +77,10 @@ export interface ServiceOptions {
 /** Every service of the API port. */
 export function routes(options: ServiceOptions): (router: ConnectRouter) => void {
   return (router) => {
-    router.service(ClusterService, clusterService(options.api));
-    router.service(WorkloadService, new WorkloadApi(options).service());
+    const { cluster } = options;
+    router.service(ClusterService, clusterService(cluster.calls));
+    router.service(WorkloadService, cluster.workloads);
+    router.service(ClusterAdminService, cluster.admin);
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
     if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));
@@ -111,13 +132,14 @@ async function* archive(requests: AsyncIterable<{ data: Uint8Array }>): AsyncGen
   for await (const { data } of requests) yield data;
 }
 
-function nodeService({ engine, manager, facts }: ServiceOptions): ServiceImpl<typeof NodeService> {
+function nodeService({ engine, manager, cluster, facts }: ServiceOptions): ServiceImpl<typeof NodeService> {
   return {
     async info() {
       const { version, socket, isPrivate } = await engine.health();
       const { capacity, usage } = manager;
       return {
         ...facts,
+        ...cluster.facts(),
         containerdVersion: version,
         containerdSocket: socket,
         containerdPrivate: isPrivate,

@@ -20,6 +20,9 @@ import { Channel } from "./channel.ts";
 /** Longest time a query of an operator may take, milliseconds. */
 export const MAX_QUERY_MS = 600_000;
 
+/** Time between the answer to `leave` and the end of the agent, milliseconds. */
+const LEAVE_ANSWER_MS = 200;
+
 /** What an operator may do to nodes and workloads; the cluster's part. */
 export interface NodeOperations {
   /** Facts about a member that its state tells. */
@@ -52,8 +55,10 @@ export function adminService(parts: AdminParts): ServiceImpl<typeof ClusterAdmin
     async join({ addresses }, { signal }) {
       return { joined: await membership.join(checkAddresses(addresses), signal) };
     },
-    leave() {
-      parts.leave();
+    async leave() {
+      await membership.leave();
+      // The caller gets its answer first.
+      setTimeout(parts.leave, LEAVE_ANSWER_MS);
       return {};
     },
     async forceLeave({ node, prune }) {

@@ -2,9 +2,11 @@ import { create } from "@bufbuild/protobuf";
 import {
   type Offer,
   OfferSchema,
+  type PolicyContext,
   type VmSpawnRequest,
   type VmSpawnResponse,
   VmSpawnResponseSchema,
+  type WorkloadState,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { CreateOptions } from "../../runtime/engine.ts";
@@ -12,7 +14,9 @@ import type { Images } from "../api/services.ts";
 import { workloadState } from "../api/convert.ts";
 import type { LocalState } from "../cluster/ports.ts";
 import type { Placement } from "../workloads/spawner.ts";
+import type { WorkloadRecord } from "../workloads/labels.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
+import type { Workload } from "../workloads/workload.ts";
 
 /** What {@linkcode LocalNode} works with. */
 export interface LocalNodeParts {
@@ -22,6 +26,8 @@ export interface LocalNodeParts {
   images: Pick<Images, "list">;
   tags: Readonly<Record<string, string>>;
   isCordoned: () => boolean;
+  /** What its state says of its policy; nothing by default. */
+  policy?: () => PolicyContext;
   /** Whether a workload of this id was stopped for good, at this generation or a later one. */
   isBuried: (id: string, generation: bigint) => boolean;
 }
@@ -29,6 +35,8 @@ export interface LocalNodeParts {
 /** This node as the cluster deals with it: what it offers, what it takes, what it says of itself. */
 export class LocalNode {
   readonly #parts: LocalNodeParts;
+  /** What was said of each workload, as long as nothing about it changes. */
+  readonly #told = new WeakMap<Workload, { version: number; record: WorkloadRecord; state: WorkloadState }>();
 
   constructor(parts: LocalNodeParts) {
     this.#parts = parts;
@@ -73,7 +81,7 @@ export class LocalNode {
     const { manager, tags, isCordoned } = this.#parts;
     const { capacity, usage } = manager;
     return {
-      workloads: manager.list().map((workload) => workloadState(workload, manager.url(workload))),
+      workloads: manager.list().map((workload) => this.#state(workload)),
       capacity: {
         $typeName: "cluster.services.api.Capacity",
         milliCpus: capacity.milliCpus,
@@ -83,7 +91,17 @@ export class LocalNode {
       },
       cordoned: isCordoned(),
       tags: { ...tags },
+      policy: this.#parts.policy?.(),
     };
+  }
+
+  #state(workload: Workload): WorkloadState {
+    const { version, record } = workload;
+    const told = this.#told.get(workload);
+    if (told?.version === version && told.record === record) return told.state;
+    const state = workloadState(workload, this.#parts.manager.url(workload));
+    this.#told.set(workload, { version, record, state });
+    return state;
   }
 
   #answer(id: string): VmSpawnResponse {

@@ -68,6 +68,11 @@ export class Mover {
     yield { id, step: "moved", node };
   }
 
+  /** Lets a node, by name or id, take new workloads or not. Throws `not-found`. */
+  async cordon(node: string, cordoned: boolean): Promise<void> {
+    await this.#parts.cordon(node, cordoned);
+  }
+
   /** Cordons a node and moves everything off it, a few at a time. A workload that cannot move stays, with a "failed". */
   async *drain(node: string, signal: AbortSignal): AsyncGenerator<MoveStep> {
     const nodeId = this.#parts.nodeId(node);

@@ -8,7 +8,7 @@ import {
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
-import type { ClusterApi } from "../api/cluster_api.ts";
+import type { ClusterCalls } from "../api/cluster_api.ts";
 import { parseStrictJson } from "../api/strict_json.ts";
 import { type GuardPolicy, isLoopbackName, judge } from "../security/guard.ts";
 import { listView } from "./json_view.ts";
@@ -19,7 +19,7 @@ export const MAX_BODY_BYTES = 1 << 20;
 
 /** What {@linkcode httpApp} is given. */
 export interface HttpAppOptions {
-  api: ClusterApi;
+  api: ClusterCalls;
   guard: GuardPolicy;
   log: Log;
   version: string;

@@ -1,5 +1,8 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { MetricsRegistry } from "../../gossip/mod.ts";
+import type { ClusterCore } from "../cluster/core.ts";
+import type { Membership } from "../membership/membership.ts";
 import type { Proxy, ProxyStats } from "../proxy/mod.ts";
 import type { Observation } from "../workloads/context.ts";
 import type { Workload } from "../workloads/workload.ts";
@@ -12,6 +15,12 @@ export interface MetricsSources {
   workloads: () => readonly Workload[];
   ledger: () => Pick<AdmissionLedger, "capacity" | "usage">;
   proxy: Pick<Proxy, "stats">;
+}
+
+/** The cluster's part of what is read. */
+export interface ClusterFigures {
+  membership: Pick<Membership, "members" | "serf">;
+  core: Pick<ClusterCore, "sizes">;
 }
 
 const SPAWN_BUCKETS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300];
@@ -79,6 +88,29 @@ export class AgentMetrics implements Disposable {
     this.#policy.observe(observation);
   }
 
+  /** Where other parts of the agent register theirs. */
+  get registry(): Registry {
+    return this.#registry;
+  }
+
+  /** The same for gossip, which knows nothing of prom-client. */
+  get gossip(): MetricsRegistry {
+    return {
+      gauge: (name, help, read) => this.#gauge(name, help, read),
+      counter: (name, help, read) => {
+        new Counter({
+          name,
+          help,
+          registers: [this.#registry],
+          collect() {
+            this.reset();
+            this.inc(read());
+          },
+        });
+      },
+    };
+  }
+
   /** Adds what is read on demand. */
   connect(sources: MetricsSources): void {
     const registers = [this.#registry];
@@ -107,6 +139,37 @@ export class AgentMetrics implements Disposable {
     );
     this.#gauge("hypercore_memory_used_bytes", "Memory handed out", () => sources.ledger().usage.memoryBytes);
     this.#proxy = sources.proxy;
+  }
+
+  /** Adds what is read of the cluster. */
+  connectCluster(cluster: ClusterFigures): void {
+    const registers = [this.#registry];
+    new Gauge({
+      name: "hypercore_members",
+      help: "Members of the cluster by status",
+      labelNames: ["status"],
+      registers,
+      collect() {
+        const members = [...cluster.membership.members().values()];
+        for (const status of ["alive", "leaving", "left", "failed"]) {
+          this.set({ status }, members.filter((member) => member.status === status).length);
+        }
+      },
+    });
+    this.#gauge(
+      "hypercore_serf_queue_depth",
+      "Messages that wait to be gossiped",
+      () => cluster.membership.serf.queueDepth.total,
+    );
+    new Gauge({
+      name: "hypercore_cluster_size",
+      help: "What this node keeps of its cluster, by kind",
+      labelNames: ["kind"],
+      registers,
+      collect() {
+        for (const [kind, size] of Object.entries(cluster.core.sizes)) this.set({ kind }, size);
+      },
+    });
   }
 
   #proxy?: Pick<Proxy, "stats">;

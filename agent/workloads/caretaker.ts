@@ -214,7 +214,7 @@ export class Caretaker {
     // Limits may have been tightened since it was spawned, and the node renamed; what runs is not judged again.
     const lenient = { reservedPorts: new Set<number>(), nodeName: record.request.node };
     const spec = parseSpawn(record.request, lenient);
-    const workload = new Workload(container.id, spec, record);
+    const workload = new Workload(container.id, spec, record, context.options.onChange);
     workload.container = container;
     context.workloads.set(container.id, workload);
     context.ledger.adopt(container.id, spec);

@@ -32,8 +32,10 @@ export interface WorkloadManagerOptions {
   policies?: Pick<PolicyGate, "choose" | "admit" | "networkRules">;
   /** Told what the metrics count. */
   observe?: (observation: Observation) => void;
-  /** Routes to what runs on other nodes; none by default. */
-  remoteRoutes?: () => Route[];
+  /** Told when the workloads of this node, or the state of one, have changed. */
+  onChange?: () => void;
+  /** The proxy's whole table, given this node's own routes; those alone by default. */
+  routes?: (own: Route[]) => Route[];
 }
 
 /** What the metrics count. */
@@ -58,10 +60,10 @@ export class WorkloadContext {
       proxy: options.proxy,
       setTimer: options.setTimer,
       log: options.log,
-      routes: () => [
-        ...planRoutes([...this.workloads.values()].map((workload) => workload.routable)),
-        ...options.remoteRoutes?.() ?? [],
-      ],
+      routes: () => {
+        const own = planRoutes([...this.workloads.values()].map((workload) => workload.routable));
+        return options.routes?.(own) ?? own;
+      },
     });
   }
 
@@ -86,6 +88,7 @@ export class WorkloadContext {
     if (this.workloads.get(workload.id) !== workload) return;
     this.workloads.delete(workload.id);
     this.ledger.release(workload.id);
+    this.options.onChange?.();
   }
 
   /** Runs work that nobody waits for; its failure is logged. */

@@ -58,7 +58,7 @@ export async function spawnWorkload(
   const admission = policies?.admit(chosen?.own, { ...spec, id });
   context.ledger.reserve(id, spec);
   const kept = chosen === undefined ? request : withPolicy(request, chosen.policyJson);
-  const workload = new Workload(id, spec, newRecord(kept, options, nowMs()));
+  const workload = new Workload(id, spec, newRecord(kept, options, nowMs()), context.options.onChange);
   context.workloads.set(id, workload);
   const beganMs = nowMs();
   try {

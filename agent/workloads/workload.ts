@@ -24,13 +24,24 @@ export class Workload {
   readonly abort = new AbortController();
   #cancelTimer?: () => void;
 
-  constructor(readonly id: string, readonly spec: WorkloadSpec, public record: WorkloadRecord) {}
+  readonly #changed: () => void;
+
+  /** `changed` is called whenever others would see it differently. */
+  constructor(
+    readonly id: string,
+    readonly spec: WorkloadSpec,
+    public record: WorkloadRecord,
+    changed: () => void = () => {},
+  ) {
+    this.#changed = changed;
+  }
 
   /** Changes phase, counting the change. */
   enter(phase: Phase, reason = ""): void {
     this.phase = phase;
     this.reason = reason;
     this.version++;
+    this.#changed();
   }
 
   /** It runs, in this container. */

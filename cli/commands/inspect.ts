@@ -17,7 +17,7 @@ export async function inspect(given: string | undefined, options: ClientOptions,
   }
   const { address, pid, imageDigest, runtime, logPath } = answer;
   const spec = answer.specJson === "" ? null : JSON.parse(answer.specJson);
-  const workload = workloadJson(answer.workload, answer.node?.id ?? "");
+  const workload = workloadJson(answer.workload, answer.node?.name || answer.node?.id || "");
   await io.out(
     `${JSON.stringify({ ...workload, runtime, address, pid, imageDigest, logPath, spec }, null, 2)}\n`,
   );

@@ -12,7 +12,7 @@ export async function list(options: ClientOptions & { json?: true; quiet?: true 
     throw apiError("Cannot list workloads", api, error);
   });
   const workloads = states.flatMap((state) =>
-    state.workloads.map((each) => workloadJson(each, state.node?.id ?? ""))
+    state.workloads.map((each) => workloadJson(each, state.node?.name || state.node?.id || ""))
   )
     .sort((a, b) => a.id < b.id ? -1 : 1);
   if (options.json) {

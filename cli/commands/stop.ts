@@ -16,6 +16,6 @@ export async function stop(
   const node = await api.cluster.stop({ id, graceMs: options.grace }, { timeoutMs }).catch((error) => {
     throw apiError(`Cannot stop "${id}"`, api, error);
   });
-  await io.out(options.json ? `${JSON.stringify({ id, node: node.id })}\n` : `${id}\n`);
+  await io.out(options.json ? `${JSON.stringify({ id, node: node.name || node.id })}\n` : `${id}\n`);
   return exitCode.ok;
 }

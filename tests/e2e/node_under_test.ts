@@ -71,6 +71,7 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
     images,
     identity: memoryIdentity(),
     proxy: new FakeProxy(),
+    ring: { keys: [], isNew: false },
     token: TOKEN,
     version: "test",
     log: silentLog,

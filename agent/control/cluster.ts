@@ -1,0 +1,381 @@
+import type { DescService } from "@bufbuild/protobuf";
+import type { Client, ConnectRouter, ServiceImpl } from "@connectrpc/connect";
+import type { MetricsRegistry, Transport } from "../../gossip/mod.ts";
+import { systemRandom } from "../../gossip/mod.ts";
+import {
+  ClusterService,
+  type PolicyContext,
+  type VmSpawnRequest,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
+import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
+import type { ContainerEngine } from "../../runtime/engine.ts";
+import type { Log } from "../../runtime/log.ts";
+import { ClusterApi, type ClusterCalls } from "../api/cluster_api.ts";
+import { type ClusterFacts, clusterService, type ClusterServices, type Images } from "../api/services.ts";
+import { WorkloadApi } from "../api/workload_service.ts";
+import { ClusterCore } from "../cluster/core.ts";
+import type { PlacementPolicy } from "../cluster/placement.ts";
+import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
+import { TAG } from "../cluster/tags.ts";
+import type { ClusterConfig } from "../config.ts";
+import { Membership } from "../membership/membership.ts";
+import type { PeerUpstream, Route } from "../proxy/mod.ts";
+import type { WorkloadManager } from "../workloads/manager.ts";
+import { adminService } from "./admin_service.ts";
+import { ClusterEvents } from "./cluster_events.ts";
+import { ClusterWideCalls } from "./cluster_calls.ts";
+import { clusterRoutes } from "./cluster_routes.ts";
+import { ClusterView } from "./cluster_view.ts";
+import { CoreDriver } from "./core_driver.ts";
+import type { DurableFacts } from "./durable.ts";
+import { Effects } from "./effects.ts";
+import { clusterWorkloads } from "./forwarding.ts";
+import { LocalNode } from "./local_node.ts";
+import { Mover } from "./mover.ts";
+import { moverParts } from "./mover_parts.ts";
+import { peerService } from "./peer_service.ts";
+import { Placer } from "./placer.ts";
+import { QueryAnswers } from "./query_answers.ts";
+
+/** Calls to other nodes, and what they call here. */
+export interface PeerNetwork extends AsyncDisposable {
+  /** Gossip's packets and streams, on the same port. */
+  readonly transport: Transport;
+  /** Own certificate, for the tag. */
+  readonly fingerprint: string;
+  /** Begins to answer. */
+  serve(routes: (router: ConnectRouter) => void): void;
+  /** Calls another node. */
+  client<S extends DescService>(service: S, nodeId: string): Client<S>;
+  /** Where the others are. */
+  resolveWith(resolve: (nodeId: string) => PeerLocation | undefined): void;
+  /** The members have changed. */
+  changed(): void;
+  /** Ends the calls both ways; gossip goes on. */
+  closeCalls(): Promise<void>;
+}
+
+/** Where a node is and by what it is known. */
+export interface PeerLocation {
+  host: string;
+  port: number;
+  fingerprint: string;
+}
+
+/** What a node's part in its cluster is made of. */
+export interface ClusterParts {
+  config: ClusterConfig;
+  nodeId: string;
+  nodeName: string;
+  version: string;
+  manager: WorkloadManager;
+  engine: ContainerEngine;
+  images: Images;
+  network: PeerNetwork;
+  /** Where the proxy takes requests from other nodes, besides the gossip port. */
+  hopPort: number | undefined;
+  durable: DurableFacts;
+  gossip: { keys: readonly Uint8Array[]; keyringFile?: string; snapshotFile: string };
+  signer?: StateSigner;
+  verifier?: StateVerifier;
+  policy?: (request: VmSpawnRequest) => PlacementPolicy | undefined;
+  /** What this node's state says of its policy. */
+  policyContext?: () => PolicyContext;
+  newId: () => string;
+  metrics?: MetricsRegistry;
+  /** Asks for the end of the agent. */
+  stop: () => void;
+  log: Log;
+}
+
+/** This node's part in its cluster, put together. Nothing here decides. */
+export class Cluster implements ClusterServices, AsyncDisposable {
+  readonly membership: Membership;
+  readonly core: ClusterCore;
+  readonly events = new ClusterEvents(Date.now);
+  readonly view: ClusterView;
+  /** The original's four calls, for the whole cluster. */
+  readonly calls: ClusterCalls;
+  readonly workloads: ServiceImpl<typeof WorkloadService>;
+  readonly admin: ServiceImpl<typeof ClusterAdminService>;
+  readonly #parts: ClusterParts;
+  readonly #closing = new AbortController();
+  readonly #driver: CoreDriver;
+  readonly #effects: Effects;
+  readonly #local: LocalNode;
+  #last: AsyncDisposable | undefined;
+  #isLocalDue = false;
+
+  /** Binds, loads what an earlier agent left, and joins in the background. Throws an Error that says what is wrong. */
+  static async open(parts: ClusterParts): Promise<Cluster> {
+    const { config, nodeId, nodeName, network, durable, gossip, version } = parts;
+    const membership = await Membership.open({
+      name: nodeName,
+      nodeId,
+      bind: config.bind,
+      advertise: config.advertise,
+      profile: config.profile,
+      tags: {
+        ...config.tags,
+        [TAG.fingerprint]: network.fingerprint,
+        ...(parts.hopPort !== undefined && { [TAG.hopPort]: String(parts.hopPort) }),
+        ...(config.respawn !== "off" && { [TAG.respawn]: "1" }),
+      },
+      ...gossip,
+      transport: network.transport,
+      metrics: parts.metrics,
+      log: parts.log,
+    });
+    try {
+      const core = new ClusterCore({
+        node: { id: nodeId, name: nodeName, ip: membership.self.address.host },
+        agentVersion: version,
+        incarnation: await durable.incarnation(Date.now()),
+        random: systemRandom(),
+        nowMs: Date.now(),
+        respawn: config.respawn !== "off",
+        respawnQuorum: config.respawn === "majority" ? "majority" : "none",
+        tombstones: await durable.tombstones(),
+        signer: parts.signer,
+        verifier: parts.verifier,
+      });
+      return new Cluster(parts, { membership, core });
+    } catch (error) {
+      await membership[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(parts: ClusterParts, own: { membership: Membership; core: ClusterCore }) {
+    const { nodeId, nodeName, manager, engine, images, network, durable, config, log } = parts;
+    const { membership, core } = own;
+    this.#parts = parts;
+    this.membership = membership;
+    this.core = core;
+    const view = this.view = new ClusterView(core);
+    const peer = (to: string) => network.client(PeerService, to);
+    const local = this.#local = new LocalNode({
+      nodeId,
+      nodeName,
+      manager,
+      images,
+      tags: config.tags,
+      isCordoned: () => durable.isCordoned,
+      policy: parts.policyContext,
+      isBuried: (id) => core.isStopped(id),
+    });
+    const placer = new Placer({
+      self: { id: nodeId, name: nodeName },
+      local,
+      membership,
+      peer,
+      candidates: (request) => view.candidates(request),
+      existing: (id) => view.spawned(id),
+      named: (name) => view.named(name),
+      policy: parts.policy,
+      mode: "ranked",
+      random: systemRandom(),
+      newId: parts.newId,
+    });
+    const effects = this.#effects = new Effects({
+      core,
+      driver: () => this.#driver,
+      membership,
+      manager,
+      placer: () => placer,
+      peer,
+      durable,
+      events: this.events,
+      nodeName: (id) => view.nodeName(id),
+      signal: this.#closing.signal,
+      log,
+    });
+    this.#driver = new CoreDriver(core, (effect) => effects.perform(effect));
+    const localCalls = new ClusterApi({
+      manager,
+      engine,
+      node: { id: nodeId, name: nodeName, address: membership.self.address.host },
+      policy: parts.policyContext,
+      onStop: ({ id, generation }) =>
+        this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
+    });
+    const client = <S extends DescService>(service: S, to: string) => network.client(service, to);
+    this.calls = new ClusterWideCalls({
+      local: localCalls,
+      view,
+      client,
+      placer,
+      bury: (id, generation) => this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
+    });
+    const localWorkloads = new WorkloadApi({ api: localCalls, manager, engine }).service();
+    this.workloads = clusterWorkloads(localWorkloads, {
+      locate: (idOrName) => {
+        const { isSelf, nodeId: owner, workload } = view.find(idOrName);
+        return { id: workload.id, nodeId: isSelf ? undefined : owner };
+      },
+      client,
+      spawn: (request, options) => this.calls.spawn(request, options),
+    });
+    const setCordoned = async (cordoned: boolean) => {
+      await durable.setCordoned(cordoned);
+      this.localChanged();
+    };
+    const mover = new Mover(moverParts({ nodeId, manager, core, view, placer, peer, setCordoned }));
+    this.admin = adminService({
+      membership,
+      leave: parts.stop,
+      operations: {
+        facts: (id) => this.#facts(id),
+        cordon: (node, cordoned) => mover.cordon(node, cordoned),
+        drain: (node, signal) => mover.drain(node, signal),
+        move: (id, options) => mover.move(id, options),
+        watch: (signal) => this.events.watch(signal),
+      },
+    });
+    network.resolveWith((id) => this.#locatePeer(id));
+    network.serve((router) => {
+      router.service(PeerService, peerService({ core, driver: this.#driver, local, manager, setCordoned }));
+      router.service(ClusterService, clusterService(localCalls));
+      router.service(WorkloadService, localWorkloads);
+    });
+    this.#listen(
+      new QueryAnswers({
+        nodeName,
+        offer: (request) => local.offer(request),
+        spawn: (request) => local.place(request, { id: parts.newId() }),
+        stop: (id, graceMs) => {
+          const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
+          return isHere ? localCalls.stop(id, { graceMs }) : undefined;
+        },
+        answer: (query, payload) => membership.answer(query, payload),
+        log,
+      }),
+    );
+    this.localChanged();
+    membership.keepJoining(config.joins);
+  }
+
+  /** Something about this node's workloads has changed; told to the others before the next event is handled. */
+  localChanged(): void {
+    if (this.#isLocalDue) return;
+    this.#isLocalDue = true;
+    queueMicrotask(() => {
+      this.#isLocalDue = false;
+      this.#driver.input((nowMs) => this.core.localChanged(nowMs, this.#local.state()));
+    });
+  }
+
+  /** Disposed after everything else. */
+  closeLast(resource: AsyncDisposable): void {
+    this.#last = resource;
+  }
+
+  /** Says goodbye, so that the others withdraw their routes to this node, and ends its part. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.membership.serf.aliveCount > 1) await this.membership.leave();
+    this.#closing.abort();
+    this.#driver[Symbol.dispose]();
+    await this.#parts.network.closeCalls();
+    await this.membership[Symbol.asyncDispose]();
+    await this.#parts.durable.flush();
+    await this.#last?.[Symbol.asyncDispose]();
+  }
+
+  /** A route to another node proved wrong: its state is asked for anew. */
+  routeIsStale(nodeId: string): void {
+    this.#effects.perform({ kind: "fetch", nodeId });
+  }
+
+  /** The proxy's whole table: this node's own routes, and those to what runs elsewhere. */
+  routes(own: readonly Route[]): Route[] {
+    return clusterRoutes(own, {
+      planned: this.core.routes(),
+      upstream: (nodeId) => this.#upstream(nodeId),
+    });
+  }
+
+  #upstream(nodeId: string): PeerUpstream | undefined {
+    const member = this.membership.members().get(nodeId);
+    const fingerprint = member?.tags[TAG.fingerprint];
+    if (member === undefined || fingerprint === undefined) return undefined;
+    const { host: hostname, port: gossipPort } = member.address;
+    const hopPort = Number(member.tags[TAG.hopPort]);
+    const isPort = Number.isInteger(hopPort) && hopPort > 0 && hopPort <= 65_535;
+    return {
+      kind: "peer",
+      node: nodeId,
+      hostname,
+      port: isPort ? hopPort : gossipPort,
+      fallbackPort: isPort ? gossipPort : undefined,
+      fingerprint,
+    };
+  }
+
+  #listen(answers: QueryAnswers): void {
+    const { membership, core } = this;
+    const tellMembers = () => {
+      this.#parts.network.changed();
+      this.#driver.input((nowMs) => core.members(nowMs, [...membership.members().values()]));
+    };
+    membership.listen({
+      members: tellMembers,
+      userEvent: (name, payload) => {
+        this.#driver.input((nowMs) => core.userEvent(nowMs, name, payload));
+        if (!name.startsWith("hypercore_")) {
+          const value = { name, payload: payload as Uint8Array<ArrayBuffer> };
+          this.events.emit("", { case: "user", value });
+        }
+      },
+      query: (query) => answers.handle(query),
+      memberEvent: (member, what) => this.events.emit(member.name, { case: "member", value: what }),
+    });
+    tellMembers();
+    this.#watchWorkloads();
+  }
+
+  /** This node's workload events, for the readers of the cluster's. */
+  async #watchWorkloads(): Promise<void> {
+    const { manager, nodeName, log } = this.#parts;
+    try {
+      for await (const event of manager.watch(this.#closing.signal)) {
+        this.events.emit(nodeName, { case: "workload", value: { ...event, atMs: BigInt(event.atMs) } });
+      }
+    } catch (error) {
+      if (!this.#closing.signal.aborted) {
+        log.error("cannot follow this node's events", { error: String(error) });
+      }
+    }
+  }
+
+  #locatePeer(nodeId: string): PeerLocation | undefined {
+    const member = this.membership.members().get(nodeId);
+    const fingerprint = member?.tags[TAG.fingerprint];
+    if (member === undefined || fingerprint === undefined) return undefined;
+    return { ...member.address, fingerprint };
+  }
+
+  /** What `info` says. */
+  facts(): ClusterFacts {
+    const { host, port } = this.membership.self.address;
+    return {
+      gossipAddress: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
+      gossipEncrypted: this.membership.isEncrypted,
+      membersAlive: this.membership.serf.aliveCount,
+      cordoned: this.#parts.durable.isCordoned,
+      clusterWorkloads: this.core.sizes.workloads,
+    };
+  }
+
+  #facts(nodeId: string) {
+    const node = this.core.nodes().find(({ id }) => id === nodeId);
+    const header = node?.header;
+    return {
+      kind: node?.kind === "hypercore" ? "hypercore" : header === undefined ? "serf" : "hypercore-go",
+      agentVersion: header?.agentVersion ?? "",
+      cordoned: header?.cordoned ?? false,
+      workloads: node?.workloads ?? 0,
+    };
+  }
+}

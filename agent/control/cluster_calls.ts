@@ -1,0 +1,83 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import {
+  ClusterService,
+  type Node,
+  NodeSchema,
+  type NodesStateResponse,
+  type VmSpawnRequest,
+  type VmSpawnResponse,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { CreateOptions } from "../../runtime/engine.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { ClusterCalls } from "../api/cluster_api.ts";
+import { DEFAULT_GRACE_MS } from "../workloads/limits.ts";
+import type { ClusterView } from "./cluster_view.ts";
+import { PEER_CALL_MS } from "./forwarding.ts";
+import type { Placer } from "./placer.ts";
+
+/** What {@linkcode ClusterWideCalls} works with. */
+export interface ClusterWideParts {
+  local: ClusterCalls;
+  view: ClusterView;
+  client<S extends DescService>(service: S, nodeId: string): Client<S>;
+  placer: Placer;
+  /** Lays down that a workload was stopped for good, for every node to know. */
+  bury(id: string, generation: bigint): void;
+}
+
+/** The original's four calls for the whole cluster, on any of its nodes. */
+export class ClusterWideCalls implements ClusterCalls {
+  readonly #parts: ClusterWideParts;
+
+  constructor(parts: ClusterWideParts) {
+    this.#parts = parts;
+  }
+
+  spawn(request: VmSpawnRequest, options: CreateOptions = {}): Promise<VmSpawnResponse> {
+    return this.#parts.placer.spawn(request, options);
+  }
+
+  /** Where the owner cannot be reached, the tombstone alone is laid: the owner ends its copy when it is back. */
+  async stop(idOrName: string, options: { graceMs?: number } = {}): Promise<Node> {
+    const { local, view, client, bury } = this.#parts;
+    const { isSelf, isLive, nodeId, nodeName, workload: { id, generation } } = view.find(idOrName);
+    if (isSelf) return await local.stop(id, options);
+    if (!isLive) {
+      bury(id, generation);
+      return create(NodeSchema, { id: nodeId, name: nodeName });
+    }
+    const timeoutMs = PEER_CALL_MS + (options.graceMs ?? DEFAULT_GRACE_MS);
+    try {
+      return await client(ClusterService, nodeId).stop({ id, graceMs: options.graceMs }, { timeoutMs });
+    } catch (error) {
+      if (!isUnreachable(error)) throw error;
+      bury(id, generation);
+      throw new RuntimeError(
+        "unavailable",
+        `Cannot reach node "${nodeName}": workload "${id}" ends as soon as it can be reached`,
+        { cause: error },
+      );
+    }
+  }
+
+  list(): NodesStateResponse {
+    return this.#parts.view.list();
+  }
+
+  async logs(idOrName: string, options: { tail?: number; signal?: AbortSignal } = {}): Promise<string> {
+    const { local, view, client } = this.#parts;
+    const { isSelf, nodeId, workload: { id } } = view.find(idOrName);
+    if (isSelf) return await local.logs(id, options);
+    const { tail = 0, signal } = options;
+    return (await client(ClusterService, nodeId).logs({ id, tail }, { signal, timeoutMs: PEER_CALL_MS }))
+      .logs;
+  }
+}
+
+function isUnreachable(error: unknown): boolean {
+  return (error instanceof RuntimeError && error.code === "unavailable") ||
+    (error instanceof ConnectError &&
+      (error.code === Code.Unavailable || error.code === Code.DeadlineExceeded));
+}

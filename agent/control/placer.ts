@@ -1,0 +1,328 @@
+import { createHash } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import {
+  ClusterEvent,
+  type Offer,
+  type VmSpawnRequest,
+  VmSpawnRequestSchema,
+  type VmSpawnResponse,
+  VmSpawnResponseSchema,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import {
+  type PeerService,
+  type PlaceRequest,
+  PlaceRequestSchema,
+} from "../../proto/gen/hypercore/v1/peer_pb.ts";
+import type { Client } from "@connectrpc/connect";
+import type { Random } from "../../gossip/mod.ts";
+import type { CreateOptions } from "../../runtime/engine.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { PullProgress } from "../../runtime/image/mod.ts";
+import { type Candidate, Placement, type PlacementMode, type PlacementPolicy } from "../cluster/placement.ts";
+import type { ClusterMember } from "../cluster/ports.ts";
+import { TAG } from "../cluster/tags.ts";
+import type { Membership } from "../membership/membership.ts";
+import { parseSpawn } from "../workloads/parse_spawn.ts";
+import type { Placement as StartOf } from "../workloads/spawner.ts";
+import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./cluster_messages.ts";
+import { GOSSIP } from "../cluster/tags.ts";
+import type { LocalNode } from "./local_node.ts";
+import { askForOffers } from "./offers.ts";
+
+/** Longest wait for offers in a small cluster, milliseconds; it ends when all have answered. */
+export const OFFER_WAIT_MS = 400;
+/** Time a node of the original gets to pull and start, milliseconds. */
+export const GO_SPAWN_MS = 60_000;
+
+/** Failures that another node would meet as well. */
+const FINAL: readonly RuntimeError["code"][] = [
+  "invalid",
+  "not-found",
+  "unauthenticated",
+  "canceled",
+  "already-exists",
+];
+
+/** What decides where a workload goes, and what starts it there. */
+export interface PlacerParts {
+  self: { id: string; name: string };
+  local: LocalNode;
+  membership: Membership;
+  peer(nodeId: string): Client<typeof PeerService>;
+  /** Facts of every node, for the choice. */
+  candidates(request: VmSpawnRequest): Candidate[];
+  /** Where a workload of this id is already. */
+  existing(id: string): VmSpawnResponse | undefined;
+  /** Id of the live workload that has this name, if any. */
+  named(name: string): string | undefined;
+  policy?: (request: VmSpawnRequest) => PlacementPolicy | undefined;
+  mode: PlacementMode;
+  random: Random;
+  newId(): string;
+}
+
+/** How a placement is narrowed down, and what is fixed about the workload. */
+export interface PlaceOptions extends CreateOptions, StartOf {
+  id: string;
+  /** Nodes that must not take it. */
+  exclude?: ReadonlySet<string>;
+  /** The only node that may. */
+  to?: string;
+}
+
+/** Where a workload went. */
+export interface Placed {
+  nodeId: string;
+  response: VmSpawnResponse;
+}
+
+/** Finds a node for a workload: asks all for offers, ranks them, and tries one after the other. */
+export class Placer {
+  readonly #parts: PlacerParts;
+
+  constructor(parts: PlacerParts) {
+    this.#parts = parts;
+  }
+
+  /** A user's spawn. The same request id again is answered with what it made. Throws `RuntimeError`. */
+  async spawn(request: VmSpawnRequest, options: CreateOptions = {}): Promise<VmSpawnResponse> {
+    const { existing, named, newId } = this.#parts;
+    // What is wrong with it is wrong everywhere: it is said at once.
+    parseSpawn(request, { nodeName: request.node, reservedPorts: new Set() });
+    const id = request.requestId === "" ? newId() : idOf(request.requestId);
+    const before = request.requestId === "" ? undefined : existing(id);
+    if (before !== undefined) return before;
+    const holder = request.name === "" ? undefined : named(request.name);
+    if (holder !== undefined) {
+      throw new RuntimeError(
+        "already-exists",
+        `Cannot admit the workload: the name "${request.name}" belongs to ${holder}`,
+      );
+    }
+    if (request.dryRun) return (await this.choose(request, options)).response;
+    return (await this.place(request, { ...options, id })).response;
+  }
+
+  /** Only says which node would take it. */
+  async choose(
+    request: VmSpawnRequest,
+    options: { signal?: AbortSignal; exclude?: ReadonlySet<string> } = {},
+  ): Promise<Placed> {
+    const round = this.#round(request, options);
+    const nodeId = await round.next();
+    return {
+      nodeId,
+      response: create(VmSpawnResponseSchema, {
+        node: round.nameOf(nodeId),
+        offer: round.offers.get(nodeId),
+      }),
+    };
+  }
+
+  /** Starts it on the best node that takes it. Throws every node's reason when none does. */
+  async place(request: VmSpawnRequest, options: PlaceOptions): Promise<Placed> {
+    const round = this.#round(request, { ...options, isSure: true });
+    for (;;) {
+      const nodeId = await round.next();
+      try {
+        return { nodeId, response: await this.#start(nodeId, request, options) };
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        if (round.isAlone || (error instanceof RuntimeError && FINAL.includes(error.code))) throw error;
+        round.failed(nodeId, error);
+      }
+    }
+  }
+
+  #round(
+    request: VmSpawnRequest,
+    options: { signal?: AbortSignal; exclude?: ReadonlySet<string>; to?: string; isSure?: boolean },
+  ): Round {
+    return new Round(this.#parts, request, options);
+  }
+
+  #start(nodeId: string, request: VmSpawnRequest, options: PlaceOptions): Promise<VmSpawnResponse> {
+    const { self, local, membership } = this.#parts;
+    if (nodeId === self.id) return local.place(request, options);
+    const member = membership.members().get(nodeId);
+    if (member === undefined) {
+      throw new RuntimeError("unavailable", `Cannot reach node "${nodeId}": it is no member any more`);
+    }
+    if (member.tags[TAG.protocol] === undefined) return this.#startByQuery(member, request, options.signal);
+    return this.#startByCall(nodeId, request, options);
+  }
+
+  async #startByCall(
+    nodeId: string,
+    request: VmSpawnRequest,
+    options: PlaceOptions,
+  ): Promise<VmSpawnResponse> {
+    const stream = this.#parts.peer(nodeId).place(placeRequest(request, options), {
+      signal: options.signal,
+      timeoutMs: 0,
+    });
+    for await (const { event } of stream) {
+      if (event.case === "pull") options.onPull?.(progress(event.value));
+      if (event.case === "step") options.onStep?.(event.value);
+      if (event.case === "result") return event.value;
+    }
+    throw new RuntimeError(
+      "unavailable",
+      `Cannot start workload "${options.id}": the node's answer broke off`,
+    );
+  }
+
+  /** As the original's nodes spawn: by a query for them alone. They choose the id. */
+  async #startByQuery(
+    member: ClusterMember,
+    request: VmSpawnRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<VmSpawnResponse> {
+    const answered = Promise.withResolvers<Uint8Array>();
+    const bare = create(VmSpawnRequestSchema, { ...request, dryRun: false });
+    const over = this.#parts.membership.ask(GOSSIP.query, {
+      payload: encodeClusterMessage(ClusterEvent.SPAWN, VmSpawnRequestSchema, bare),
+      filters: [{ kind: "nodes", nodes: [member.name] }],
+      timeoutMs: GO_SPAWN_MS,
+      signal,
+      onResponse: (_from, payload) => answered.resolve(payload),
+    });
+    const payload = await Promise.race([answered.promise, over.then(() => undefined)]);
+    const message = payload && decodeClusterMessage(payload);
+    const response = message && !(message instanceof Error) && message.event === ClusterEvent.SPAWN
+      ? unwrap(message, VmSpawnResponseSchema)
+      : undefined;
+    if (response === undefined) {
+      throw new RuntimeError(
+        "unavailable",
+        `Cannot start the workload on node "${member.name}": it did not take it`,
+      );
+    }
+    return create(VmSpawnResponseSchema, { ...response, node: member.name });
+  }
+}
+
+/** One search for a node: asks, and gives one after the other. */
+class Round {
+  readonly offers = new Map<string, Offer | undefined>();
+  readonly isAlone: boolean;
+  readonly #parts: PlacerParts;
+  readonly #request: VmSpawnRequest;
+  readonly #signal: AbortSignal | undefined;
+  readonly #placement: Placement;
+  readonly #names: ReadonlyMap<string, string>;
+  /** What is wanted is the workload itself, so that a lone node need not make an offer before it is tried. */
+  readonly #isSure: boolean;
+  /** Of this node when it is the only one: said as it is. */
+  #ownRefusal: unknown;
+
+  constructor(
+    parts: PlacerParts,
+    request: VmSpawnRequest,
+    options: { signal?: AbortSignal; exclude?: ReadonlySet<string>; to?: string; isSure?: boolean },
+  ) {
+    const { exclude, to } = options;
+    this.#isSure = options.isSure ?? false;
+    this.#parts = parts;
+    this.#request = to === undefined ? request : { ...request, node: to };
+    this.#signal = options.signal;
+    const candidates = parts.candidates(request).filter(({ id }) => !exclude?.has(id));
+    this.isAlone = candidates.length === 1 && candidates[0].id === parts.self.id;
+    this.#names = new Map(candidates.map(({ id, name }) => [id, name]));
+    try {
+      const { mode, random } = parts;
+      const policy = parts.policy?.(request);
+      this.#placement = new Placement({ request: this.#request, candidates, mode, policy, random });
+    } catch (error) {
+      throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
+    }
+  }
+
+  nameOf(nodeId: string): string {
+    return this.#names.get(nodeId) ?? nodeId;
+  }
+
+  failed(nodeId: string, error: unknown): void {
+    this.#placement.refused(nodeId, error instanceof Error ? error.message : String(error));
+  }
+
+  /** The next node to try. Throws when there is none left. */
+  async next(): Promise<string> {
+    for (;;) {
+      const nodeId = this.#placement.next();
+      if (nodeId !== undefined) return nodeId;
+      const asked = this.#placement.ask();
+      if (asked.length === 0) {
+        if (this.isAlone && this.#ownRefusal !== undefined) throw this.#ownRefusal;
+        throw new RuntimeError("exhausted", this.#placement.error().message);
+      }
+      if (this.isAlone && this.#isSure) return asked[0];
+      await this.#ask(new Set(asked));
+    }
+  }
+
+  async #ask(asked: ReadonlySet<string>): Promise<void> {
+    const { self, local, membership } = this.#parts;
+    const placement = this.#placement;
+    const own = asked.has(self.id)
+      ? local.offer(this.#request).then(
+        ({ offer }) => this.#offered(self.id, offer),
+        (error) => {
+          this.#ownRefusal = error;
+          this.failed(self.id, error);
+        },
+      )
+      : Promise.resolve();
+    const members = [...membership.members().values()].filter(({ id, status }) => {
+      return id !== self.id && status === "alive" && asked.has(id);
+    });
+    await Promise.all([
+      own,
+      askForOffers(membership, this.#request, {
+        members,
+        timeoutMs: OFFER_WAIT_MS,
+        signal: this.#signal,
+        onAnswer: (answer) => {
+          if (answer.kind === "offer") this.#offered(answer.member.id, answer.offer);
+          else placement.refused(answer.member.id, answer.reason);
+          return placement.isSettled;
+        },
+      }),
+    ]);
+    this.#signal?.throwIfAborted();
+  }
+
+  #offered(nodeId: string, offer: Offer | undefined): void {
+    this.offers.set(nodeId, offer);
+    this.#placement.offered(nodeId, offer);
+  }
+}
+
+/** The id of the workload that a request id makes: the same on every node. */
+function idOf(requestId: string): string {
+  return createHash("sha256").update(`hypercore request\n${requestId}`).digest("hex").slice(0, 12);
+}
+
+function placeRequest(request: VmSpawnRequest, options: PlaceOptions): PlaceRequest {
+  return create(PlaceRequestSchema, {
+    request,
+    id: options.id,
+    generation: BigInt(options.generation ?? 1),
+    createdAtMs: BigInt(options.createdAtMs ?? 0),
+    restarts: options.restarts ?? 0,
+  });
+}
+
+function progress(
+  value: { digest: string; status: string; bytes: bigint; totalBytes: bigint; bytesPerSecond: bigint },
+) {
+  return {
+    digest: value.digest,
+    status: value.status as PullProgress["status"],
+    bytes: Number(value.bytes),
+    totalBytes: Number(value.totalBytes),
+    bytesPerSecond: Number(value.bytesPerSecond),
+  };
+}

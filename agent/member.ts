@@ -1,0 +1,172 @@
+import type { DescService } from "@bufbuild/protobuf";
+import type { Client, ConnectRouter } from "@connectrpc/connect";
+import type { Transport } from "../gossip/mod.ts";
+import type { Log } from "../runtime/log.ts";
+import type { ClusterConfig } from "./config.ts";
+import { Cluster, type ClusterParts, type PeerLocation, type PeerNetwork } from "./control/cluster.ts";
+import { DurableFacts } from "./control/durable.ts";
+import type { GossipKeys } from "./membership/gossip_keys.ts";
+import {
+  loadPeerCertificate,
+  type Observe,
+  type PeerCertificate,
+  PeerClients,
+  PeerKeys,
+  PeerPort,
+  PeerServer,
+} from "./peer/mod.ts";
+import { HopPort } from "./control/hop_port.ts";
+import type { HopEnd } from "./proxy/mod.ts";
+import { isLoopbackName } from "./security/guard.ts";
+
+/** Folder in the data dir of what a node's part in the cluster remembers. */
+export const CLUSTER_DIR = "cluster";
+const SNAPSHOT_FILE = "gossip.snapshot";
+
+/** What {@linkcode openMember} is given besides the parts of a {@linkcode Cluster}. */
+export interface MemberOptions extends Omit<ClusterParts, "network" | "durable" | "gossip" | "hopPort"> {
+  dataDir: string;
+  ring: GossipKeys;
+  proxy: HopEnd;
+  observePeers?: Observe;
+}
+
+/**
+ * Makes this node a member: keys, certificate, the port it shares with gossip, and its part in the cluster. Disposing says
+ * goodbye to the others first. Throws an Error that says what is wrong.
+ */
+export async function openMember(options: MemberOptions): Promise<Cluster> {
+  const { config, dataDir, nodeId, ring, log } = options;
+  const certificate = await loadPeerCertificate(dataDir, { nowMs: Date.now() });
+  const durable = await DurableFacts.open(`${dataDir}/${CLUSTER_DIR}`, log);
+  await using stack = new AsyncDisposableStack();
+  // Until there is a member, whose ring may change.
+  const own: { member?: Cluster } = {};
+  const clusterKeys = () => own.member?.membership.keys ?? ring.keys;
+  const network = stack.use(
+    await PeerConnections.open({
+      config,
+      nodeId,
+      certificate,
+      clusterKeys,
+      log,
+      observe: options.observePeers,
+    }),
+  );
+  const { proxy } = options;
+  const hop = new HopPort({ nodeId, proxy, gossip: network.address, certificate, clusterKeys, log });
+  await hop.open();
+  network.onHop = (socket) => proxy.acceptHop(socket);
+  const member = own.member = await Cluster.open({
+    ...options,
+    config: { ...config, bind: network.address },
+    network,
+    durable,
+    hopPort: hop.port,
+    gossip: {
+      keys: ring.keys,
+      keyringFile: ring.file,
+      snapshotFile: `${dataDir}/${CLUSTER_DIR}/${SNAPSHOT_FILE}`,
+    },
+  });
+  member.membership.serf.listen((event) => {
+    if (event.kind === "keyring") hop.renew();
+  });
+  member.closeLast(stack.move());
+  sayHowToJoin(member, { isNew: ring.isNew, log });
+  return member;
+}
+
+/** The line that other machines are started with; the key in it is made only once. */
+function sayHowToJoin(member: Cluster, options: { isNew: boolean; log: Log }): void {
+  const { host, port } = member.membership.self.address;
+  const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  if (!member.membership.isEncrypted) {
+    if (!isLoopbackName(host)) {
+      options.log.warn("gossip is not encrypted: whoever reaches it may join and read", { address });
+    }
+    return;
+  }
+  if (!options.isNew) return;
+  options.log.info("made the cluster's key; start other nodes with", {
+    command: `hypercore agent --join ${member.membership.keys[0].toBase64()}@${address}`,
+  });
+}
+
+/** Port, server and clients of the calls between nodes. */
+class PeerConnections implements PeerNetwork {
+  readonly #nodeId: string;
+  readonly #port: PeerPort;
+  readonly #keys: PeerKeys;
+  readonly #clients: PeerClients;
+  readonly #log: Log;
+  #server: PeerServer | undefined;
+  #resolve: (nodeId: string) => PeerLocation | undefined = () => undefined;
+  /** Takes the proxy's hops. */
+  onHop: Parameters<PeerPort["serve"]>[0]["hop"];
+
+  private constructor(
+    readonly fingerprint: string,
+    own: { nodeId: string; port: PeerPort; keys: PeerKeys; log: Log; observe?: Observe },
+  ) {
+    this.#nodeId = own.nodeId;
+    this.#port = own.port;
+    this.#keys = own.keys;
+    this.#log = own.log;
+    this.#clients = new PeerClients({
+      nodeId: own.nodeId,
+      keys: own.keys,
+      resolve: (nodeId) => this.#resolve(nodeId),
+      observe: own.observe,
+    });
+  }
+
+  static async open(options: {
+    config: ClusterConfig;
+    nodeId: string;
+    certificate: PeerCertificate;
+    clusterKeys: () => readonly Uint8Array[];
+    log: Log;
+    observe?: Observe;
+  }): Promise<PeerConnections> {
+    const { config: { bind }, nodeId, certificate, log, observe } = options;
+    const keys = new PeerKeys(options.clusterKeys);
+    const port = await PeerPort.open({ bind, nodeId, certificate, keys, log, observe });
+    return new PeerConnections(certificate.fingerprint, { nodeId, port, keys, log, observe });
+  }
+
+  get transport(): Transport {
+    return this.#port.transport;
+  }
+
+  get address() {
+    return this.#port.address;
+  }
+
+  serve(routes: (router: ConnectRouter) => void): void {
+    this.#server = new PeerServer({ routes, keys: this.#keys, log: this.#log });
+    this.#port.serve({ calls: this.#server, hop: (socket) => this.onHop?.(socket) });
+  }
+
+  client<S extends DescService>(service: S, nodeId: string): Client<S> {
+    return this.#clients.client(service, nodeId);
+  }
+
+  resolveWith(resolve: (nodeId: string) => PeerLocation | undefined): void {
+    this.#resolve = resolve;
+  }
+
+  changed(): void {
+    this.#clients.refresh();
+  }
+
+  async closeCalls(): Promise<void> {
+    await this.#clients[Symbol.asyncDispose]();
+    await this.#server?.[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.closeCalls();
+    await this.#port[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,75 @@
+import { TestLan } from "../support/lan.ts";
+import { LiveAgent, until } from "./live_agent.ts";
+
+/** A gossip key for tests. */
+export const CLUSTER_KEY = new Uint8Array(32).fill(7).toBase64();
+
+/** How a {@linkcode LiveCluster} is made. */
+export interface LiveClusterOptions {
+  /** Further flags of every agent. */
+  flags?: readonly string[];
+  /** Further flags of one agent, by its place. */
+  flagsOf?: (i: number) => readonly string[];
+}
+
+/**
+ * Agents on one Ethernet, each a process with a network, a containerd and mounts of its own: n1, n2, … Dispose stops what
+ * they run and removes every trace.
+ */
+export class LiveCluster implements AsyncDisposable {
+  private constructor(
+    readonly lan: TestLan,
+    readonly agents: readonly LiveAgent[],
+    private readonly owned: AsyncDisposable,
+  ) {}
+
+  /** Starts `size` agents; resolves when each sees all. */
+  static async start(size: number, options: LiveClusterOptions = {}): Promise<LiveCluster> {
+    await using undo = new AsyncDisposableStack();
+    const lan = undo.use(await TestLan.create(size));
+    const agents: LiveAgent[] = [];
+    for (let i = 0; i < size; i++) {
+      const join = i === 0 ? [] : ["--join", TestLan.address(0)];
+      agents.push(undo.use(
+        await LiveAgent.prepare({
+          host: lan.hosts[i],
+          name: `n${i + 1}`,
+          flags: [
+            ...["--cluster-bind-addr", `${TestLan.address(i)}:7946`, "--encrypt", CLUSTER_KEY, ...join],
+            ...options.flags ?? [],
+            ...options.flagsOf?.(i) ?? [],
+          ],
+        }),
+      ));
+    }
+    await Promise.all(agents.map((agent) => agent.run()));
+    const cluster = new LiveCluster(lan, agents, undo.move());
+    try {
+      await cluster.isWhole();
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+    return cluster;
+  }
+
+  /** Waits until each of these agents (all, by default) sees each of them alive, and nobody else. */
+  async isWhole(agents: readonly LiveAgent[] = this.agents): Promise<void> {
+    await until(`${agents.length} agents see each other`, async () => {
+      const views = await Promise.all(agents.map(aliveNames));
+      return views.every((names) =>
+        agents.every(({ name }) => names.includes(name)) && names.length === agents.length
+      );
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.owned[Symbol.asyncDispose]();
+  }
+}
+
+/** Names of the members an agent takes for alive. */
+export async function aliveNames(agent: LiveAgent): Promise<string[]> {
+  const { code, out } = await agent.cli(["members", "--json", "--status", "alive"]);
+  return code === 0 ? JSON.parse(out).map(({ name }: { name: string }) => name) : [];
+}
