@@ -88,11 +88,6 @@ export class AgentMetrics implements Disposable {
     this.#policy.observe(observation);
   }
 
-  /** Where other parts of the agent register theirs. */
-  get registry(): Registry {
-    return this.#registry;
-  }
-
   /** The same for gossip, which knows nothing of prom-client. */
   get gossip(): MetricsRegistry {
     return {
