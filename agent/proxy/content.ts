@@ -63,6 +63,7 @@ async function moveLength(
         await sink.flush();
         if (left > SMALL_BUFFER_BYTES) source.resize(LARGE_BUFFER_BYTES);
         await source.fill();
+        if (left > source.buffered) await source.fillReady();
         if (source.buffered === 0 && source.ended) {
           if (left === Infinity) return;
           throw new HttpError(400, "the connection ended within a body");
@@ -92,6 +93,7 @@ async function moveChunked(source: Source, sink: ContentSink, options: ContentOp
         // A full buffer means that the body is large.
         if (filled >= SMALL_BUFFER_BYTES / 2) source.resize(LARGE_BUFFER_BYTES);
         filled = await source.fill();
+        if (filled >= SMALL_BUFFER_BYTES / 2) await source.fillReady();
         if (source.buffered === 0 && source.ended) {
           throw new HttpError(400, "the connection ended within a body");
         }

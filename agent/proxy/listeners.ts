@@ -12,6 +12,7 @@ import type { ClientInfo, WorkerContext } from "./context.ts";
 import { Http1Connection } from "./http1_connection.ts";
 import { Http2Connection, isHttp2Preface } from "./http2_connection.ts";
 import type { PortFailure } from "./mod.ts";
+import { listenTls } from "./no_delay.ts";
 import type { KeyPair } from "./worker_messages.ts";
 import { closeQuietly } from "./sink.ts";
 
@@ -83,7 +84,7 @@ export class Listeners {
     try {
       for (const hostname of this.options.bindHosts) {
         const listener = tls
-          ? Deno.listenTls({
+          ? listenTls({
             hostname,
             port,
             reusePort: true,

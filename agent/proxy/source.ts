@@ -2,6 +2,11 @@ import type { BufferPool } from "./buffers.ts";
 import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
 
+/** Content of one TLS record at most (RFC 8446 §5.1). */
+const MAX_RECORD_BYTES = 16 * 1024;
+/** Promises that a read which need not wait takes to resolve, and a few more. */
+const READY_TURNS = 8;
+
 /**
  * The reading side of a connection: a buffer whose unread bytes are `buffer[start, end)`, and at most one read in flight.
  * A read may be started ahead of need ({@linkcode Source.fill} without awaiting it): it notices a peer that leaves, and
@@ -12,11 +17,15 @@ export class Source {
   start = 0;
   end = 0;
   ended = false;
+  /** Reads bring a TLS record at most. */
+  readonly #isSecure: boolean;
+  #failure?: { error: unknown };
   #pending?: Promise<number>;
   #released = false;
 
   constructor(private readonly conn: Deno.Conn, private readonly pool: BufferPool) {
     this.buffer = pool.takeSmall();
+    this.#isSecure = "handshake" in conn;
   }
 
   get buffered(): number {
@@ -33,6 +42,7 @@ export class Source {
    */
   fill(): Promise<number> {
     if (this.#pending) return this.#pending;
+    if (this.#failure) return Promise.reject(this.#failure.error);
     if (this.start === this.end) this.start = this.end = 0;
     else if (this.end === this.buffer.length) this.#compact();
     if (this.ended || this.end === this.buffer.length) return Promise.resolve(0);
@@ -48,9 +58,31 @@ export class Source {
   };
 
   readonly #onReadFailed = (error: unknown): never => {
+    this.#failure = { error };
     this.#readEnded();
     throw error;
   };
+
+  /**
+   * After a {@linkcode Source.fill}, reads on while there is more to be had without waiting. Only for TLS, where each read
+   * brings a record at most, so that a body would be moved in small pieces. A read may be in flight afterwards.
+   */
+  fillReady(): Promise<void> | undefined {
+    return this.#isSecure && this.buffer.length - this.end >= MAX_RECORD_BYTES
+      ? this.#fillReady()
+      : undefined;
+  }
+
+  async #fillReady(): Promise<void> {
+    while (!this.ended && !this.#failure && this.buffer.length - this.end >= MAX_RECORD_BYTES) {
+      let isDone = false;
+      const done = () => void (isDone = true);
+      this.fill().then(done, done); // a failure is told by the next fill
+      // What is there arrives within the promises of a read, without a turn of the event loop.
+      for (let turn = 0; turn < READY_TURNS && !isDone; turn++) await undefined;
+      if (!isDone) return;
+    }
+  }
 
   #readEnded(): void {
     this.#pending = undefined;

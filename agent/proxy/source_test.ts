@@ -56,3 +56,55 @@ Deno.test("a head that is too long, that ends within, or that never begins is to
   await assert.rejects(async () => await sourceOf("GET / HTTP/1.1\r\n").head(1000), isHttpError(400));
   assert.equal(await sourceOf("").head(1000), -1);
 });
+
+/** A TLS connection whose reads bring these results; a promise among them is one that has to be waited for. */
+function secureSourceOf(results: (number | Error | Promise<number | null>)[]): Source {
+  const read = () => {
+    const result = results.shift() ?? null;
+    return result instanceof Error ? Promise.reject(result) : Promise.resolve(result);
+  };
+  const source = new Source({ read, handshake() {} } as unknown as Deno.Conn, new BufferPool());
+  source.resize(256 * 1024);
+  return source;
+}
+
+Deno.test("records that are there already are read together, and what is not there is not waited for", async () => {
+  const later = Promise.withResolvers<number>();
+  const source = secureSourceOf([16384, 16384, 100, later.promise]);
+  assert.equal(await source.fill(), 16384);
+  await source.fillReady();
+  assert.equal(source.buffered, 16384 * 2 + 100);
+  assert.equal(source.isReading, true);
+  source.start = source.end;
+  later.resolve(7);
+  assert.equal(await source.fill(), 7);
+  assert.equal(source.buffered, 7);
+});
+
+Deno.test("reading together stops at the end, and where a record might not fit", async () => {
+  const ended = secureSourceOf([5]);
+  await ended.fill();
+  await ended.fillReady();
+  assert.equal(ended.ended, true);
+  const full = secureSourceOf(new Array(20).fill(16384));
+  await full.fill();
+  await full.fillReady();
+  assert.equal(full.buffered, 256 * 1024);
+  assert.equal(full.isReading, false);
+});
+
+Deno.test("a read that failed ahead of need fails the next fill, and stays failed", async () => {
+  const source = secureSourceOf([5, new Error("reset")]);
+  await source.fill();
+  await source.fillReady();
+  assert.equal(source.buffered, 5);
+  await assert.rejects(source.fill(), /reset/);
+  await assert.rejects(source.fill(), /reset/);
+});
+
+Deno.test("a plain connection's reads are as long as they can be, so that none is added", async () => {
+  const source = sourceOf("x".repeat(100), 10);
+  await source.fill();
+  assert.equal(source.fillReady(), undefined);
+  assert.equal(source.buffered, 10);
+});

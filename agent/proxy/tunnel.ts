@@ -27,6 +27,7 @@ async function pump(source: Source, to: Deno.Conn, onBytes: (bytes: number) => v
     if (source.buffered === 0) {
       const added = await source.fill();
       if (added === 0 && source.buffered === 0) break;
+      if (added >= SMALL_BUFFER_BYTES / 2) await source.fillReady();
     }
     const bytes = source.buffered;
     await writeAll(to, source.buffer.subarray(source.start, source.end));

@@ -1,5 +1,6 @@
 import { cyclesBench, nodeBench } from "./node.ts";
 import { policyBench } from "./policy.ts";
+import { hopBench } from "./hop.ts";
 import { proxyBench } from "./proxy.ts";
 import { spawnBench } from "./spawn.ts";
 
@@ -9,6 +10,7 @@ const BENCHES = {
   cycles: { title: "Spawn and stop, again and again", run: cyclesBench },
   policy: { title: "Policy", run: () => Promise.resolve(policyBench()) },
   proxy: { title: "Proxy", run: () => proxyBench() },
+  hop: { title: "Remote hop", run: () => hopBench() },
 };
 
 /** `deno task bench [NAME…]`: runs the benchmarks, all unless some are named, and prints Markdown. Needs root. */

@@ -12,7 +12,7 @@ import {
 import { cpuMs, rssMiB, wrk } from "./support/measure.ts";
 import { median } from "./support/stats.ts";
 
-/** How much effort {@linkcode proxyBench} makes; the defaults take about three minutes. */
+/** How much effort {@linkcode proxyBench} makes; the defaults take about four minutes. */
 export interface ProxyBenchOptions {
   /** Turns of every proxy in every case. */
   rounds?: number;
@@ -65,7 +65,7 @@ interface Series {
  * on a machine with other work.
  */
 export async function proxyBench(options: ProxyBenchOptions = {}): Promise<string> {
-  const effort: Effort = { rounds: 3, seconds: 2, caddy: "caddy", onProgress: () => {}, ...options };
+  const effort: Effort = { rounds: 5, seconds: 1, caddy: "caddy", onProgress: () => {}, ...options };
   const loadBefore = Deno.loadavg()[0];
   const dir = await Deno.makeTempDir();
   const rows: string[][] = [HEADER, HEADER.map(() => "---")];
@@ -109,14 +109,19 @@ async function throughput(
     const { requests, ...rest } = await wrk(url, { seconds: effort.seconds, connections: CONNECTIONS });
     return { ...rest, cpuMicros: (cpuMs(peer.pid) - cpuBefore) * 1000 / requests };
   });
-  const rate = (series?: Series) => series && median(series.samples.map((one) => one.requestsPerSecond));
-  const named = (name: string) => rate(all.find(({ peer }) => peer.name === name));
-  const nginx = named("nginx"), caddy = named("Caddy");
+  const rates = ({ samples }: Series) => samples.map((one) => one.requestsPerSecond);
+  const named = (name: string) => all.find(({ peer }) => peer.name === name);
   return all.map((series) => {
-    const rates = series.samples.map((one) => one.requestsPerSecond);
-    const over = (reference?: number) => reference ? (rate(series)! / reference).toFixed(2) : "";
-    const span = `${Math.min(...rates).toFixed(0)}–${Math.max(...rates).toFixed(0)}`;
-    return row(title, series, [rate(series)!.toFixed(0), span, over(nginx), over(caddy)], "");
+    // Of the same round, so that both had the same machine.
+    const over = (name: string) => {
+      const reference = named(name);
+      return reference
+        ? median(rates(series).map((rate, round) => rate / rates(reference)[round])).toFixed(2)
+        : "";
+    };
+    const own = rates(series);
+    const span = `${Math.min(...own).toFixed(0)}–${Math.max(...own).toFixed(0)}`;
+    return row(title, series, [median(own).toFixed(0), span, over("nginx"), over("Caddy")], "");
   });
 }
 

@@ -9,6 +9,7 @@ import {
 } from "../accepting.ts";
 import type { WorkerContext } from "../context.ts";
 import { Http1Connection } from "../http1_connection.ts";
+import { listenTls } from "../no_delay.ts";
 import { closeQuietly, writeAll } from "../sink.ts";
 import { Source } from "../source.ts";
 import type { HopIdentity } from "./contract.ts";
@@ -75,7 +76,7 @@ export class HopListener {
     try {
       for (const hostname of bindHosts) {
         listeners.push(
-          Deno.listenTls({ hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] }),
+          listenTls({ hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] }),
         );
       }
       if (socketPath) listeners.push(Deno.listen({ transport: "unix", path: socketPath }));

@@ -85,7 +85,9 @@ export async function startCaddy(options: PeerOptions & { binary: string }): Pro
       apps: { http: { servers: { s: server } }, ...certificates },
     }),
   );
-  return await start("Caddy", [binary, "run", "--config", config], port, { HOME: dir, XDG_DATA_HOME: dir });
+  return await start("Caddy", [binary, "run", "--config", config], port, {
+    env: { HOME: dir, XDG_DATA_HOME: dir },
+  });
 }
 
 /** Runs a command and waits until its port answers. */
@@ -93,7 +95,7 @@ export async function start(
   name: string,
   command: string[],
   port: number,
-  env: Record<string, string> = {},
+  { env = {}, hostname = "127.0.0.1" }: { env?: Record<string, string>; hostname?: string } = {},
 ): Promise<Peer> {
   const child = new Deno.Command(command[0], {
     args: command.slice(1),
@@ -118,7 +120,7 @@ export async function start(
   const until = performance.now() + 10_000;
   for (;;) {
     try {
-      (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+      (await Deno.connect({ hostname, port })).close();
       return peer;
     } catch (error) {
       if (performance.now() > until) {
