@@ -148,6 +148,11 @@ export class LiveAgent implements AsyncDisposable {
     await process.status;
   }
 
+  /** Sends the agent a signal that does not end it. */
+  signal(signal: Deno.Signal): void {
+    this.#process?.kill(signal);
+  }
+
   /** Pid of the private containerd. */
   get containerdPid(): number {
     return Number(Deno.readTextFileSync(`${this.dataDir}/containerd/containerd.pid`));
