@@ -11,6 +11,7 @@ import {
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../proto/gen/hypercore/v1/node_pb.ts";
+import { PolicyService } from "../proto/gen/hypercore/v1/policy_pb.ts";
 import { WorkloadService } from "../proto/gen/hypercore/v1/workload_pb.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import { silentLog } from "../runtime/log.ts";
@@ -145,6 +146,43 @@ for (
     }
   });
 }
+
+Deno.test("the policy service explains this node, and a spawn is denied by what the policy forbids", async () => {
+  const dir = await Deno.makeTempDir({ prefix: "hc-node-" });
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => Deno.remove(dir, { recursive: true }));
+  const clusterPolicyFile = `${dir}/p.json`;
+  await Deno.writeTextFile(
+    clusterPolicyFile,
+    '{"name":"p","mode":"enforce","rules":{"max_latency_ms":5},"permissions":{"max_cores":1}}',
+  );
+  const agent = stack.use(await start({ clusterPolicyFile }));
+  using client = connect(agent.api);
+  const policies = createClient(PolicyService, client.transport);
+  const shown = await policies.get({});
+  assert.deepEqual([shown.name, shown.mode, shown.source], ["p", "enforce", clusterPolicyFile]);
+  const { nodes, rules, policyId } = await policies.explain({
+    request: { imageRef: "web:1", node: "other" },
+  });
+  assert.equal(policyId, shown.policyId);
+  assert.deepEqual(rules, ["max_latency_ms 5"]);
+  assert.deepEqual(nodes.map(({ name, admitted }) => [name, admitted]), [["n1", true]]);
+  assert.equal(nodes[0].id, agent.identity.nodeId);
+  const refused = await policies.explain({ request: { imageRef: "web:1", cores: 2 } });
+  assert.deepEqual(refused.requestViolations.map(({ rule }) => rule), ["permissions.max_cores"]);
+  assert.equal(refused.nodes[0].admitted, false);
+  await assert.rejects(policies.explain({}), { code: 3 });
+  await assert.rejects(policies.explain({ request: { imageRef: "web:1" }, alone: true }), { code: 3 });
+  await assert.rejects(policies.explain({ request: { imageRef: "web:1", policyJson: "{" } }), {
+    code: 3,
+    message: /Cannot use policy "of the request": line 1/,
+  });
+  const cluster = createClient(ClusterService, client.transport);
+  await assert.rejects(cluster.spawn({ imageRef: "web:1", cores: 2 }), { code: 7, message: /max_cores/ });
+  const { states } = await cluster.list({});
+  assert.equal(states[0].policy?.policyId, shown.policyId);
+  assert.equal(states[0].policy?.enforcementLevel, "enforce");
+});
 
 Deno.test("Connect JSON by curl's means: good and bad bodies get the right code", async () => {
   await using agent = await start();

@@ -49,7 +49,7 @@ export class PolicyParser {
     }
     const problems: Problem[] = [];
     const policy = convertPolicy(value, (pointer, message) => {
-      problems.push({ line: read.lineOf(pointer), path: pathText(pointer), message });
+      problems.push({ ...read.placeOf(pointer), path: pathText(pointer), message });
     });
     if (problems.length > 0) throw new PolicyError(source, ordered(problems));
     return { policy, text: decoded, notes: policyNotes(value) };
@@ -78,9 +78,9 @@ function problemOf(error: ErrorObject, source: SourceText): Problem {
     const message = keyword === "propertyNames"
       ? "is not a key that can stand here"
       : `is not a known key${near === undefined ? "" : `; did you mean ${near}?`}`;
-    return { line: source.lineOfKey(pointer), path: pathText(pointer), message };
+    return { ...source.placeOfKey(pointer), path: pathText(pointer), message };
   }
-  return { line: source.lineOf(instancePath), path: pathText(instancePath), message: words(error) };
+  return { ...source.placeOf(instancePath), path: pathText(instancePath), message: words(error) };
 }
 
 function words({ keyword, params, message, instancePath, schemaPath }: ErrorObject): string {
@@ -160,11 +160,14 @@ function editDistance(a: string, b: string): number {
   return row[b.length];
 }
 
-/** By line, each once, so many at most. */
+/** By place, each once, so many at most. */
 function ordered(problems: readonly Problem[]): Problem[] {
   const seen = new Set<string>();
   return problems.filter(({ line, path, message }) => {
     const key = `${line} ${path} ${message}`;
     return !seen.has(key) && seen.add(key) !== undefined;
-  }).sort((a, b) => (a.line ?? 0) - (b.line ?? 0)).slice(0, MAX_PROBLEMS);
+  }).sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)).slice(
+    0,
+    MAX_PROBLEMS,
+  );
 }

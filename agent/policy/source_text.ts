@@ -5,6 +5,8 @@ import { MAX_POLICY_DEPTH } from "./limits.ts";
 export interface Problem {
   /** From 1; absent when the file as a whole is meant. */
   line?: number;
+  /** From 1; absent where the line is. */
+  column?: number;
   /** `rules.nodes[0]`; empty for the whole. */
   path: string;
   message: string;
@@ -13,10 +15,16 @@ export interface Problem {
 /** A JSON text read, and where in it each thing stands. */
 export interface SourceText {
   value: unknown;
-  /** Line of the value at a JSON pointer, or of the nearest one around it. */
-  lineOf(pointer: string): number;
-  /** Line of the key at a JSON pointer. */
-  lineOfKey(pointer: string): number;
+  /** Where the value at a JSON pointer stands, or the nearest one around it. */
+  placeOf(pointer: string): Place;
+  /** Where the key at a JSON pointer stands. */
+  placeOfKey(pointer: string): Place;
+}
+
+/** A place in a text, from 1. */
+export interface Place {
+  line: number;
+  column: number;
 }
 
 /** Reads JSON. What is wrong is told with its line: syntax, a key listed twice, nesting that is too deep. */
@@ -31,43 +39,52 @@ export function readSource(text: string): SourceText | Problem[] {
     // Stricter with strings.
     JSON.parse(text);
   } catch (error) {
-    const { message, line } = error as Error & { line?: number };
+    const { message, line, column } = error as Error & Partial<Place>;
     const words = message.replace(/ found\. \(.*\)$/, "").replace(/^Unexpected/, "unexpected");
-    return [{ ...(line !== undefined && { line }), path: "", message: `it is not valid JSON: ${words}` }];
+    return [{
+      ...(line !== undefined && { line, column }),
+      path: "",
+      message: `it is not valid JSON: ${words}`,
+    }];
   }
-  const lines = new Map<string, number>();
-  const keyLines = new Map<string, number>();
+  const places = new Map<string, Place>();
+  const keyPlaces = new Map<string, Place>();
   const problems: Problem[] = [];
   const value = visit(root, "");
   if (problems.length > 0) return problems;
   return {
     value,
-    lineOf(pointer) {
+    placeOf(pointer) {
       for (let at = pointer; at !== ""; at = at.slice(0, at.lastIndexOf("/"))) {
-        const line = lines.get(at);
-        if (line !== undefined) return line;
+        const place = places.get(at);
+        if (place !== undefined) return place;
       }
-      return lines.get("") ?? 1;
+      return places.get("")!;
     },
-    lineOfKey: (pointer) => keyLines.get(pointer) ?? 1,
+    placeOfKey: (pointer) => keyPlaces.get(pointer) ?? places.get("")!,
   };
 
   function visit(node: ValueNode, pointer: string): unknown {
-    lines.set(pointer, node.loc.start.line);
+    const place = placeAt(node.loc.start);
+    places.set(pointer, place);
     switch (node.type) {
       case "Object": {
         const object: Record<string, unknown> = {};
         for (const { name, value } of node.members) {
           const key = name.type === "String" ? name.value : name.name;
           const at = `${pointer}/${escapePointer(key)}`;
-          const { line } = name.loc.start;
-          if (keyLines.has(at)) problems.push({ line, path: pathText(at), message: "is listed twice" });
-          // No schema could see it: it would change the object itself.
-          if (key === "__proto__") problems.push({ line, path: pathText(at), message: "is not a key" });
-          if (!key.isWellFormed()) {
-            problems.push({ line, path: pathText(at), message: "holds half a surrogate pair" });
+          const keyPlace = placeAt(name.loc.start);
+          if (keyPlaces.has(at)) {
+            problems.push({ ...keyPlace, path: pathText(at), message: "is listed twice" });
           }
-          keyLines.set(at, line);
+          // No schema could see it: it would change the object itself.
+          if (key === "__proto__") {
+            problems.push({ ...keyPlace, path: pathText(at), message: "is not a key" });
+          }
+          if (!key.isWellFormed()) {
+            problems.push({ ...keyPlace, path: pathText(at), message: "holds half a surrogate pair" });
+          }
+          keyPlaces.set(at, keyPlace);
           if (key !== "__proto__") object[key] = visit(value, at);
         }
         return object;
@@ -79,7 +96,7 @@ export function readSource(text: string): SourceText | Problem[] {
       case "String":
         if (!node.value.isWellFormed()) {
           problems.push({
-            line: node.loc.start.line,
+            ...place,
             path: pathText(pointer),
             message: "holds half a surrogate pair",
           });
@@ -89,9 +106,13 @@ export function readSource(text: string): SourceText | Problem[] {
       case "Boolean":
         return node.value;
       default:
-        problems.push({ line: node.loc.start.line, path: pathText(pointer), message: "is not JSON" });
+        problems.push({ ...place, path: pathText(pointer), message: "is not JSON" });
     }
   }
+}
+
+function placeAt({ line, column }: Place): Place {
+  return { line, column };
 }
 
 /** A JSON pointer (RFC 6901) as people write it: `rules.nodes[0]`. */

@@ -7,6 +7,7 @@ import {
 import { silentLog } from "../../runtime/log.ts";
 import { MemoryEngine } from "../../runtime/testing/memory_engine.ts";
 import type { PortFailure, Route } from "../proxy/mod.ts";
+import type { WorkloadManagerOptions } from "./context.ts";
 import { WorkloadManager } from "./manager.ts";
 
 /** A clock that stands still until it is told to go on. */
@@ -105,6 +106,7 @@ export async function startManager(
     vcpus?: number;
     /** Called before what runs is adopted. */
     beforeStart?: (manager: WorkloadManager) => void;
+    policies?: WorkloadManagerOptions["policies"];
   } = {},
 ) {
   const clock = parts.clock ?? new FakeClock();
@@ -121,6 +123,7 @@ export async function startManager(
     setTimer: clock.setTimer,
     newId: () => parts.ids?.shift() ?? (next++).toString(16).padStart(12, "0"),
     drainMs: 0,
+    policies: parts.policies,
   });
   parts.beforeStart?.(manager);
   await manager.start(new AbortController().signal);

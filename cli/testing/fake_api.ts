@@ -6,6 +6,7 @@ import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
+import { PolicyService } from "../../proto/gen/hypercore/v1/policy_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 
 /** What the agent of a test answers; a call that is not here is unimplemented. */
@@ -16,6 +17,7 @@ export interface FakeApi {
   images?: Partial<ServiceImpl<typeof ImageService>>;
   identity?: Partial<ServiceImpl<typeof IdentityService>>;
   proofs?: Partial<ServiceImpl<typeof ProofService>>;
+  policies?: Partial<ServiceImpl<typeof PolicyService>>;
 }
 
 /** Serves the API on a free loopback port until disposed. */
@@ -34,6 +36,7 @@ export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } &
       router.service(ImageService, fake.images ?? {});
       router.service(IdentityService, fake.identity ?? {});
       router.service(ProofService, fake.proofs ?? {});
+      router.service(PolicyService, fake.policies ?? {});
     },
   }));
   server.on("session", (session) => {
