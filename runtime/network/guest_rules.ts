@@ -72,6 +72,11 @@ export function addChains(table: string, guest: { address: string; rules?: Netwo
   ]);
 }
 
+/** Names that an address's chains have, if it has any. */
+export function chainNames(address: string): string[] {
+  return RULE_MAPS.map((map) => chainName(map, address));
+}
+
 /** The guests' chains in a listing, by name, and the elements of the maps that lead to them. */
 export function parseChains(listing: string): { chains: Map<string, string>; jumps: Set<string> } {
   const chains = [...listing.matchAll(CHAIN)].map(([, name, body]) => [name, body] as const);

@@ -4,6 +4,7 @@ import type { GuestLink } from "./chain.ts";
 import {
   addChains,
   chainBlocks,
+  chainNames,
   guestChains,
   mapElements,
   parseChains,
@@ -86,8 +87,16 @@ ${chainBlocks(guests)}  chain from_guests {
 `;
 }
 
-/** Takes a guest in with its rules, or with `delete` takes it out; both may be repeated. */
-export function elementChange(subnet: Subnet, guest: IsolatedGuest, verb: "add" | "delete"): string {
+/**
+ * Takes a guest in with its rules, or with `delete` takes it out; both may be repeated. `hadRules` when its address may
+ * have chains: taking chains away takes the kernel ten times as long as all else.
+ */
+export function elementChange(
+  subnet: Subnet,
+  guest: IsolatedGuest,
+  options: { verb: "add" | "delete"; hadRules: boolean },
+): string {
+  const { verb, hadRules } = options;
   const table = `inet ${tableName(subnet)}`;
   const lines = (verb: string) => [
     `${verb} element ${table} veths { "${guest.hostInterface}" }`,
@@ -95,7 +104,7 @@ export function elementChange(subnet: Subnet, guest: IsolatedGuest, verb: "add" 
   ];
   // Deleting what is not there fails, adding what is there does not. Its chains come before itself: it is never without.
   return [
-    ...removeChains(table, guest.address),
+    ...hadRules ? removeChains(table, guest.address) : [],
     ...verb === "add" ? addChains(table, guest) : [],
     ...lines("add"),
     ...verb === "delete" ? lines("delete") : [],
@@ -124,6 +133,9 @@ export function parseListing(text: string): Listing {
     ...parseChains(text),
   };
 }
+
+/** Stands for a chain that nobody has seen listed: no listing is like it. */
+const UNKNOWN_BODY = "?";
 
 /** Keeps the nft table of one subnet in place. */
 export class Isolation {
@@ -166,24 +178,31 @@ export class Isolation {
 
   /** Takes a guest in, or gives one that is in other rules. Throws when the table is gone. */
   async add(guest: IsolatedGuest, signal?: AbortSignal): Promise<void> {
-    await this.#change(elementChange(this.#subnet, guest, "add"), signal);
+    const hadRules = this.#mayHaveRules(guest.address);
     const names = guestChains(guest.address, guest.rules).map(({ name }) => name);
+    // Whatever becomes of this, they may be there from now on.
+    for (const name of names) this.#chains.set(name, UNKNOWN_BODY);
+    await this.#change(elementChange(this.#subnet, guest, { verb: "add", hadRules }), signal);
+    for (const name of chainNames(guest.address)) if (!names.includes(name)) this.#chains.delete(name);
     if (names.length === 0) return;
     const { chains } = await this.#mustList(signal);
-    for (const name of names) {
-      const body = chains.get(name);
-      if (body !== undefined) this.#chains.set(name, body);
-    }
+    for (const name of names) this.#chains.set(name, chains.get(name) ?? UNKNOWN_BODY);
   }
 
   /** Takes a guest out; done already when the table is gone. */
   async remove(guest: IsolatedGuest): Promise<void> {
+    const hadRules = guest.rules !== undefined || this.#mayHaveRules(guest.address);
     try {
-      await this.#change(elementChange(this.#subnet, guest, "delete"));
+      await this.#change(elementChange(this.#subnet, guest, { verb: "delete", hadRules }));
     } catch (error) {
       if (await this.#list() !== undefined) throw error;
     }
-    for (const { name } of guestChains(guest.address, guest.rules)) this.#chains.delete(name);
+    for (const name of chainNames(guest.address)) this.#chains.delete(name);
+  }
+
+  /** Before the first {@linkcode apply} nobody knows what an earlier agent left. */
+  #mayHaveRules(address: string): boolean {
+    return this.#rules === undefined || chainNames(address).some((name) => this.#chains.has(name));
   }
 
   /** Removes the table. */
