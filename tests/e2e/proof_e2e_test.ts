@@ -8,7 +8,8 @@ const BUSY = "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); done; exit 3";
 
 interface Verdict {
   result: string;
-  reason?: string;
+  /** Empty when there is none to give. */
+  reason: string;
   proofs: number;
   cpuUs: number;
   wallMs: number;
@@ -23,7 +24,7 @@ interface Entry {
 async function verify(agent: LiveAgent, ...args: string[]): Promise<Verdict & { code: number }> {
   const { code, out, err } = await agent.cli(["proof", "verify", "--json", ...args]);
   assert.notEqual(out, "", err);
-  return { code, ...JSON.parse(out) };
+  return { code, reason: "", ...JSON.parse(out) };
 }
 
 async function entries(agent: LiveAgent, id: string): Promise<Entry[]> {
