@@ -4,16 +4,16 @@
  * @module
  */
 import { RuntimeCatalog, searchPath } from "./catalog/mod.ts";
-import { type EngineContext, snapshotKey } from "./container/context.ts";
+import type { EngineContext } from "./container/context.ts";
 import { ContainerdEngine } from "./container/engine.ts";
 import type { Images } from "./container/ports.ts";
 import { ContainerdClient, type ContainerdInfo, ContainerdSupervisor } from "./containerd/mod.ts";
 import type { ContainerEngine } from "./engine.ts";
-import { ContainerIo, type ContainerUser, type LogLimits } from "./io/mod.ts";
+import { ContainerIo, type LogLimits, resolveContainerUser } from "./io/mod.ts";
 import { ImageStore, type ImageStoreOptions } from "./image/mod.ts";
 import type { Log } from "./log.ts";
 import { GuestNetworks, type GuestNetworksOptions } from "./network/mod.ts";
-import { HostSpecBuilder, needsUserFiles, readUserFiles, resolveUser } from "./oci/mod.ts";
+import { HostSpecBuilder, Xattr } from "./oci/mod.ts";
 
 /** What a node's runtime is told. */
 export interface RuntimeOptions<I extends Images & AsyncDisposable> {
@@ -80,6 +80,7 @@ export async function openRuntime<I extends Images & AsyncDisposable>(
       log,
     }),
   );
+  const xattr = stack.use(new Xattr());
   const containerd = await supervisor.start(signal);
   const { socket, snapshotter } = containerd;
   const client = stack.use(new ContainerdClient({ socket, namespace: containerdNamespace }));
@@ -99,7 +100,7 @@ export async function openRuntime<I extends Images & AsyncDisposable>(
       stateDir: `${stateDir}/io`,
       limits: options.logLimits,
       resolveUser: (id, user, userSignal) =>
-        containerUser({ client, snapshotter }, { id, user, signal: userSignal }),
+        resolveContainerUser(client, id, { user, xattr, signal: userSignal }),
       log,
     }),
   );
@@ -118,7 +119,7 @@ export async function openRuntime<I extends Images & AsyncDisposable>(
         stateRoot: runtimeStateRoot,
         searchPath: folders,
       }),
-      specs: new HostSpecBuilder({ dir: `${dataDir}/containers`, containerdNamespace }),
+      specs: new HostSpecBuilder({ dir: `${dataDir}/containers`, containerdNamespace, xattr }),
       io,
       log,
       isPrivate: containerd.isPrivate,
@@ -144,17 +145,4 @@ export function imageStore(
     }
     return store;
   };
-}
-
-/** A user of a container by number, as the container's own files have it. */
-async function containerUser(
-  context: { client: ContainerdClient; snapshotter: string },
-  request: { id: string; user: string; signal?: AbortSignal },
-): Promise<ContainerUser> {
-  const { client, snapshotter } = context;
-  const { id, user, signal } = request;
-  const { mounts } = await client.snapshots.mounts({ snapshotter, key: snapshotKey(id) }, { signal });
-  const files = await readUserFiles(mounts, { isNeeded: needsUserFiles(user) });
-  const { uid, gid, additionalGids } = resolveUser(user, files);
-  return { uid, gid, groups: additionalGids ?? [] };
 }

@@ -1,4 +1,5 @@
 import type { ContainerEvent, ContainerInfo } from "../../runtime/engine.ts";
+import { AbortScope } from "../../runtime/abort_scope.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { planRestart } from "./backoff.ts";
 import { reasonOf, type WorkloadContext } from "./context.ts";
@@ -99,7 +100,8 @@ export class Caretaker {
       restarts: record.restarts + 1,
       startedAtMs: nowMs(),
     };
-    const signal = AbortSignal.any([workload.abort.signal, closing.signal]);
+    using scope = new AbortScope([workload.abort.signal, closing.signal]);
+    const { signal } = scope;
     try {
       using _place = await starts.acquire(signal);
       const container = await engine.restart(workload.id, { signal, labels: encodeState(next) });

@@ -1,4 +1,5 @@
 import type { ContainerInfo, ContainerSpec, CreateOptions } from "../../runtime/engine.ts";
+import { AbortScope } from "../../runtime/abort_scope.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { create } from "@bufbuild/protobuf";
 import {
@@ -83,12 +84,8 @@ async function createAndRoute(
 ): Promise<void> {
   const { engine } = context.options;
   const { id, spec, record } = workload;
-  const signals = [
-    workload.abort.signal,
-    context.closing.signal,
-    ...(options.signal ? [options.signal] : []),
-  ];
-  const signal = AbortSignal.any(signals);
+  using scope = new AbortScope([workload.abort.signal, context.closing.signal, options.signal]);
+  const { signal } = scope;
   await using _ports = await reservePorts(context, spec);
   using _place = await context.starts.acquire(signal);
   const container = await engine.create(containerSpec(workload, options.networkRules), {

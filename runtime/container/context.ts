@@ -35,13 +35,13 @@ const RETRY_MS = { first: 20, last: 500 };
  * most {@linkcode CONTAINERD_ABSENCE_MS}.
  */
 export async function untilDone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  const deadline = AbortSignal.timeout(CONTAINERD_ABSENCE_MS);
+  const endMs = performance.now() + CONTAINERD_ABSENCE_MS;
   for (let pauseMs = RETRY_MS.first;; pauseMs = Math.min(pauseMs * 2, RETRY_MS.last)) {
     try {
       return await work();
     } catch (error) {
       const isAway = error instanceof RuntimeError && error.code === "unavailable";
-      if (!isAway || deadline.aborted || signal?.aborted) throw error;
+      if (!isAway || performance.now() > endMs || signal?.aborted) throw error;
     }
     await delay(pauseMs, undefined, { signal });
   }

@@ -1,3 +1,4 @@
+import { AbortScope } from "../abort_scope.ts";
 import { taskEvents } from "../containerd/events.ts";
 import type {
   AttachOptions,
@@ -184,7 +185,8 @@ export class ContainerdEngine implements ContainerEngine {
     options: { signal?: AbortSignal; work: (signal: AbortSignal) => Promise<T> },
   ): Promise<T> {
     checkId(verb, id);
-    const signal = AbortSignal.any([this.#stopped.signal, ...(options.signal ? [options.signal] : [])]);
+    using scope = new AbortScope([this.#stopped.signal, options.signal]);
+    const { signal } = scope;
     try {
       signal.throwIfAborted();
       return await this.#mutex.run(id, () => options.work(signal), { signal });

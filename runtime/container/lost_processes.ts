@@ -111,7 +111,7 @@ async function removeEmptyCgroup(path: string): Promise<void> {
 }
 
 async function removeCgroup(path: string): Promise<void> {
-  const deadline = AbortSignal.timeout(CGROUP_TIMEOUT_MS);
+  const endMs = performance.now() + CGROUP_TIMEOUT_MS;
   for (;;) {
     const groups = await bottomUp(path);
     if (groups.length === 0) return;
@@ -127,7 +127,7 @@ async function removeCgroup(path: string): Promise<void> {
         if (!(error instanceof Deno.errors.NotFound)) failure = error;
       }
     }
-    if (failure !== undefined && deadline.aborted) throw failure;
+    if (failure !== undefined && performance.now() > endMs) throw failure;
     await delay(CGROUP_INTERVAL_MS);
   }
 }

@@ -4,7 +4,6 @@ import type { AttachOptions, ExecOptions, LogOptions, ProcessSession } from "../
 import { RuntimeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { AttachSession } from "./attach_session.ts";
-import { resolveContainerUser } from "./container_user.ts";
 import { startExec } from "./exec.ts";
 import type { ExecSession } from "./exec_session.ts";
 import { FifoWriter } from "./fifo.ts";
@@ -39,8 +38,8 @@ export interface ContainerIoOptions {
   /** Where FIFOs lie; need not survive a reboot. Absolute. */
   stateDir: string;
   limits: LogLimits;
-  /** The numbers of `user[:group]` in a container; {@linkcode resolveContainerUser} by default. Throws RuntimeError. */
-  resolveUser?: (containerId: string, user: string, signal?: AbortSignal) => Promise<ContainerUser>;
+  /** The numbers of `user[:group]` in a container, such as `resolveContainerUser` gives. Throws RuntimeError. */
+  resolveUser: (containerId: string, user: string, signal?: AbortSignal) => Promise<ContainerUser>;
   log: Log;
   /** Most exec'd processes at once; {@linkcode MAX_EXECS} by default. */
   maxExecs?: number;
@@ -150,9 +149,7 @@ export class ContainerIo implements AsyncDisposable {
         client: this.#options.client,
         libc: this.#requireLibc(),
         log: this.#options.log,
-        resolveUser: this.#options.resolveUser ??
-          ((containerId, user, signal) =>
-            resolveContainerUser(this.#options.client, containerId, { user, signal })),
+        resolveUser: this.#options.resolveUser,
         directory,
         execId,
         starts: this.#execStarts,

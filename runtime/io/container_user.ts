@@ -1,6 +1,6 @@
 import type { ContainerdClient } from "../containerd/client.ts";
 import { RuntimeError } from "../errors.ts";
-import { needsUserFiles, readUserFiles, resolveUser } from "../oci/mod.ts";
+import { needsUserFiles, readUserFiles, resolveUser, type Xattr } from "../oci/mod.ts";
 import type { ContainerUser } from "./process_spec.ts";
 
 /**
@@ -10,9 +10,9 @@ import type { ContainerUser } from "./process_spec.ts";
 export async function resolveContainerUser(
   client: ContainerdClient,
   containerId: string,
-  options: { user: string; signal?: AbortSignal },
+  options: { user: string; xattr: Pick<Xattr, "isOpaque">; signal?: AbortSignal },
 ): Promise<ContainerUser> {
-  const { user, signal } = options;
+  const { user, xattr, signal } = options;
   const { container } = await client.containers.get({ id: containerId }, { signal });
   if (!container) {
     throw new RuntimeError("not-found", `Cannot find user "${user}": no container "${containerId}"`);
@@ -21,7 +21,7 @@ export async function resolveContainerUser(
     snapshotter: container.snapshotter,
     key: container.snapshotKey,
   }, { signal });
-  const files = await readUserFiles(mounts, { isNeeded: needsUserFiles(user) });
+  const files = await readUserFiles(mounts, { isNeeded: needsUserFiles(user), xattr });
   const { uid, gid, additionalGids } = resolveUser(user, files);
   return { uid, gid, groups: additionalGids };
 }

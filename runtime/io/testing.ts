@@ -4,7 +4,9 @@ import { OptionsSchema } from "../../proto/gen/containerd/runc/v1/options_pb.ts"
 import { startContainerd, type TestContainerd } from "../../tests/support/containerd.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import type { Log } from "../log.ts";
+import { Xattr } from "../oci/mod.ts";
 import { ContainerIo } from "./container_io.ts";
+import { resolveContainerUser } from "./container_user.ts";
 import type { LogLimits } from "./log_window.ts";
 
 const RUNC_OPTIONS_URL = "containerd.runc.v1.Options";
@@ -32,6 +34,7 @@ export class IoBench implements AsyncDisposable {
   readonly warnings: string[] = [];
   io: ContainerIo;
   readonly #limits: LogLimits;
+  readonly #xattr = new Xattr();
 
   private constructor(containerd: TestContainerd, limits: LogLimits) {
     this.containerd = containerd;
@@ -98,6 +101,7 @@ export class IoBench implements AsyncDisposable {
     try {
       await this.io[Symbol.asyncDispose]();
     } finally {
+      this.#xattr[Symbol.dispose]();
       await this.containerd[Symbol.asyncDispose]();
     }
   }
@@ -111,8 +115,9 @@ export class IoBench implements AsyncDisposable {
       logDir: `${this.containerd.scratch}/logs`,
       stateDir: this.stateDir,
       limits: this.#limits,
+      resolveUser: (id, user, signal) =>
+        resolveContainerUser(this.client, id, { user, xattr: this.#xattr, signal }),
       log,
-
       maxExecs: MAX_TEST_EXECS,
       rotationIntervalMs: 50,
     });

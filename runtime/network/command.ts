@@ -1,3 +1,4 @@
+import { AbortScope } from "../abort_scope.ts";
 import { RuntimeError } from "../errors.ts";
 
 /** Most bytes of one output stream that are kept; a helper that prints more has gone wrong. */
@@ -33,8 +34,7 @@ export type RunCommand = (request: CommandRequest) => Promise<CommandResult>;
 export const runCommand: RunCommand = async (request) => {
   const { program, args, timeoutMs } = request;
   if (request.signal?.aborted) throw canceled(program, request.signal);
-  const deadline = AbortSignal.timeout(timeoutMs);
-  const signal = request.signal ? AbortSignal.any([deadline, request.signal]) : deadline;
+  using scope = new AbortScope([request.signal], { timeoutMs });
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(program, {
@@ -56,7 +56,7 @@ export const runCommand: RunCommand = async (request) => {
       if (!(error instanceof TypeError) && !(error instanceof Deno.errors.NotFound)) throw error;
     }
   };
-  signal.addEventListener("abort", kill, { once: true });
+  scope.signal.addEventListener("abort", kill, { once: true });
   try {
     const [status, stdout, stderr] = await Promise.all([
       child.status,
@@ -65,12 +65,12 @@ export const runCommand: RunCommand = async (request) => {
       request.stdin === undefined ? undefined : writeAll(child.stdin, request.stdin),
     ]);
     if (request.signal?.aborted) throw canceled(program, request.signal);
-    if (deadline.aborted) {
+    if (scope.signal.aborted) {
       throw new RuntimeError("timeout", `Cannot run "${program}": no end after ${timeoutMs} ms`);
     }
     return { code: status.code, stdout, stderr };
   } finally {
-    signal.removeEventListener("abort", kill);
+    scope.signal.removeEventListener("abort", kill);
   }
 };
 

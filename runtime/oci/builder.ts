@@ -8,6 +8,7 @@ import { needsUserFiles, readUserFiles, type SnapshotMount } from "./rootfs.ts";
 import type { Architecture } from "./seccomp.ts";
 import { buildSpec } from "./spec.ts";
 import { resolveUser } from "./user.ts";
+import type { Xattr } from "./xattr.ts";
 
 /** What {@linkcode HostSpecBuilder.build} needs of a container. */
 export interface SpecInput {
@@ -21,6 +22,16 @@ export interface SpecInput {
   mounts: readonly SnapshotMount[];
 }
 
+/** What a {@linkcode HostSpecBuilder} is given. */
+export interface HostSpecBuilderOptions {
+  /** Where the files lie that are mounted into containers. Absolute. */
+  dir: string;
+  containerdNamespace: string;
+  /** The machine's own by default, as Deno spells it. */
+  architecture?: string;
+  xattr: Pick<Xattr, "isOpaque">;
+}
+
 /**
  * Builds specs for this machine: asks it for its facts, reads the image's users, writes the files that are mounted
  * into the container. Those stay in `<dir>/<id>` until {@linkcode release}.
@@ -29,9 +40,11 @@ export class HostSpecBuilder {
   readonly #dir: string;
   readonly #containerdNamespace: string;
   readonly #architecture: string;
+  readonly #xattr: Pick<Xattr, "isOpaque">;
 
-  constructor(options: { dir: string; containerdNamespace: string; architecture?: string }) {
+  constructor(options: HostSpecBuilderOptions) {
     this.#dir = options.dir;
+    this.#xattr = options.xattr;
     this.#containerdNamespace = options.containerdNamespace;
     this.#architecture = options.architecture ?? Deno.build.arch;
   }
@@ -42,7 +55,7 @@ export class HostSpecBuilder {
     const image = parseImageConfig(input.image.name, input.image.config);
     const user = resolveUser(
       image.user,
-      await readUserFiles(input.mounts, { isNeeded: needsUserFiles(image.user) }),
+      await readUserFiles(input.mounts, { isNeeded: needsUserFiles(image.user), xattr: this.#xattr }),
     );
     const facts = {
       architecture: this.#checkArchitecture(),

@@ -9,3 +9,4 @@ export type { Architecture } from "./seccomp.ts";
 export { buildSpec, type SpecFacts, type SpecRequest } from "./spec.ts";
 export type { RuntimeSpec } from "./spec_types.ts";
 export { type ResolvedUser, resolveUser, type UserFiles } from "./user.ts";
+export { Xattr } from "./xattr.ts";

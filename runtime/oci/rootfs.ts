@@ -1,7 +1,7 @@
 import { RuntimeError } from "../errors.ts";
 import { readLayeredFile } from "./layered_fs.ts";
 import type { UserFiles } from "./user.ts";
-import { Xattr } from "./xattr.ts";
+import type { Xattr } from "./xattr.ts";
 
 /** A mount as containerd's snapshotters give it. */
 export interface SnapshotMount {
@@ -30,7 +30,7 @@ export function snapshotLayers(mounts: readonly SnapshotMount[]): string[] | und
  */
 export async function readUserFiles(
   mounts: readonly SnapshotMount[],
-  options: { isNeeded: boolean },
+  options: { isNeeded: boolean; xattr: Pick<Xattr, "isOpaque"> },
 ): Promise<UserFiles> {
   const layers = snapshotLayers(mounts);
   if (layers === undefined) {
@@ -43,8 +43,8 @@ export async function readUserFiles(
         "give the user by number",
     );
   }
-  using xattr = new Xattr();
-  const read = (path: string) => readLayeredFile(layers, path, { isOpaque: (dir) => xattr.isOpaque(dir) });
+  const isOpaque = (dir: string) => options.xattr.isOpaque(dir);
+  const read = (path: string) => readLayeredFile(layers, path, { isOpaque });
   const [passwd, group] = [await read("/etc/passwd"), await read("/etc/group")];
   return { passwd: passwd ?? "", group: group ?? "" };
 }

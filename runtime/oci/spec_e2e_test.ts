@@ -7,6 +7,7 @@ import type { ContainerSpec } from "../engine.ts";
 import { silentLog } from "../log.ts";
 import { GuestNetworks } from "../network/mod.ts";
 import { HostSpecBuilder } from "./builder.ts";
+import { Xattr } from "./xattr.ts";
 
 const MIB = 1 << 20;
 
@@ -70,7 +71,12 @@ class Bench implements AsyncDisposable {
     });
     await fillRootfs(mounts[0].source);
     const guest = await this.networks.attach(id);
-    const specs = new HostSpecBuilder({ dir: `${scratch}/containers`, containerdNamespace: namespace });
+    using xattr = new Xattr();
+    const specs = new HostSpecBuilder({
+      dir: `${scratch}/containers`,
+      containerdNamespace: namespace,
+      xattr,
+    });
     const spec = await specs.build({
       container,
       image: { name: "test", config: options.image ?? {} },

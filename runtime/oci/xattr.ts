@@ -7,7 +7,10 @@ const SYMBOLS = {
 /** overlayfs' mark on a directory that hides those of the same name in the layers below. */
 const OPAQUE_ATTRIBUTES = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
-/** Extended attributes, which Deno has no call for. */
+/**
+ * Extended attributes, which Deno has no call for. Make one and keep it: what `dlopen` makes of a function stays in the
+ * program for good, also when the library is closed.
+ */
 export class Xattr implements Disposable {
   readonly #library: Deno.DynamicLibrary<typeof SYMBOLS>;
 
