@@ -1,5 +1,5 @@
-/** Exit codes of the command line; exec and attach add the process's own. */
-export const exitCode = { ok: 0, failed: 1, usage: 2, clientError: 125 } as const;
+/** Exit codes of the command line; exec and attach add the process's own. Interrupted is as a program that SIGINT ended. */
+export const exitCode = { ok: 0, failed: 1, usage: 2, clientError: 125, interrupted: 130 } as const;
 
 /** Ends a command with one line on stderr. Bad input is {@linkcode UsageError}. */
 export class CommandError extends Error {

@@ -27,7 +27,8 @@ export async function imagePull(given: string, options: ImageOptions, io: Io): P
       if (event.case === "image") image = event.value;
     }
   } catch (error) {
-    throw apiError(`Cannot pull "${imageRef}"`, api, error);
+    const action = `Cannot pull "${imageRef}"`;
+    throw interrupt.error(action, () => apiError(action, api, error));
   } finally {
     await view.clear();
   }
@@ -49,7 +50,8 @@ export async function imageLoad(file: string | undefined, options: ImageOptions,
   const source = file === undefined ? io.stdin() : await openArchive(file);
   const { images } = await api.images.load(chunks(source), { signal: interrupt.signal, timeoutMs: 0 }).catch(
     (error) => {
-      throw apiError(`Cannot load "${what}"`, api, error);
+      const action = `Cannot load "${what}"`;
+      throw interrupt.error(action, () => apiError(action, api, error));
     },
   );
   await io.out(

@@ -27,14 +27,12 @@ export async function logs(
     }
     if (options.json) await print(lines.end());
   } catch (error) {
-    if (interrupt.signal.aborted) return exitInterrupted;
+    if (interrupt.signal.aborted) return exitCode.interrupted;
     throw apiError(`Cannot read the log of "${id}"`, api, error);
   }
   return exitCode.ok;
 }
 
-/** As a program that SIGINT ended. */
-const exitInterrupted = 130;
 /** A longer line is given out in pieces, UTF-16 units. */
 export const MAX_LINE_LENGTH = 1_048_576;
 

@@ -67,7 +67,8 @@ export async function spawn(
       if (event.case === "result") result = event.value;
     }
   } catch (error) {
-    throw apiError(`Cannot spawn "${request.imageRef}"`, api, error);
+    const action = `Cannot spawn "${request.imageRef}"`;
+    throw interrupt.error(action, () => apiError(action, api, error));
   } finally {
     await view.clear();
   }

@@ -186,15 +186,34 @@ Deno.test("a workload is spawned from flags, file and environment, listed, inspe
       node: "n1",
     });
   });
-  await t.step("Ctrl-C during a spawn leaves nothing", async () => {
-    const child = agent.spawnCli(["spawn", "--image-ref", IMAGE, "--mem", "64"]);
-    await until("it has begun", async () => (await agent.list()).length === 1);
-    child.kill("SIGINT");
-    await child.output();
-    for (const { id } of await agent.list()) if (id) await agent.cli(["stop", String(id)]);
-  });
   await until("nothing is left", async () => (await agent.list()).length === 0);
   assert.deepEqual(await agent.inventory(), before);
+});
+
+Deno.test("Ctrl-C during a spawn undoes it", async () => {
+  // A plugin that never ends holds the spawn in the middle.
+  const cniDir = await Deno.makeTempDir({ prefix: "hc-cni-" });
+  await using _ = { [Symbol.asyncDispose]: () => Deno.remove(cniDir, { recursive: true }) };
+  const script =
+    `#!/bin/sh\n[ "$CNI_COMMAND" = ADD ] || exec /usr/lib/cni/ptp\n: >${cniDir}/reached\nexec sleep 600\n`;
+  await Deno.writeTextFile(`${cniDir}/ptp`, script, { mode: 0o755 });
+  await using agent = await LiveAgent.start({ flags: ["--cni-path", cniDir, "--cni-path", "/usr/lib/cni"] });
+  await agent.load(busyboxImage(), IMAGE);
+  const before = await agent.inventory();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    const child = agent.spawnCli(["spawn", "--image-ref", IMAGE, "--mem", "64"]);
+    const output = child.output();
+    await until("it is in the middle", () => Deno.stat(`${cniDir}/reached`).then(() => true, () => false));
+    assert.equal((await agent.list()).length, 1);
+    await Deno.remove(`${cniDir}/reached`);
+    child.kill(signal);
+    const { code, stdout, stderr } = await output;
+    const text = new TextDecoder();
+    const outcome = { code, out: text.decode(stdout), err: text.decode(stderr) };
+    assertRefused(outcome, { code: 130, message: /^hypercore: Cannot spawn "test\/web:1": interrupted$/m });
+    await until("nothing is left", async () => (await agent.list()).length === 0);
+    assert.deepEqual(await agent.inventory(), before);
+  }
 });
 
 Deno.test("logs are shown from the start, from the end, and as they grow", async () => {
