@@ -1,6 +1,13 @@
 import type { Log } from "../runtime/log.ts";
 import type { AgentConfig } from "./config.ts";
-import type { Candidate } from "./policy/facts.ts";
+import type {
+  ClusterMessage,
+  PolicyQuery,
+  VmSpawnRequest,
+} from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import { evaluate } from "./policy/evaluate.ts";
+import type { Candidate, PlacementRequest } from "./policy/facts.ts";
+import { answerPolicyQuery } from "./policy/query.ts";
 import { PolicyGate } from "./policy/gate.ts";
 import type { PolicyObservation } from "./policy/observation.ts";
 import { PolicyStore } from "./policy/store.ts";
@@ -20,6 +27,34 @@ export interface NodePoliciesOptions {
   observe: (observation: PolicyObservation) => void;
   /** Calls back when the operator asks to read the files again; returns what ends that. */
   onReload?: (listener: () => void) => () => void;
+}
+
+/** What answers to POLICY_QUERY are made from. */
+export interface PolicyQueriesOptions {
+  node: { id: string; name: string };
+  gate: Pick<PolicyGate, "choose" | "effective">;
+  /** All nodes as they are known now, this one among them. */
+  candidates: () => readonly Candidate[];
+  /** The request of a workload by id or name; `undefined` when it is not known here. */
+  requestOf: (workloadId: string) => VmSpawnRequest | undefined;
+  /** Checks a request. Throws `invalid`. */
+  parse: (request: VmSpawnRequest) => PlacementRequest;
+}
+
+/** The function that answers POLICY_QUERY for this node; it never throws. */
+export function policyQueries(
+  options: PolicyQueriesOptions,
+): (query: PolicyQuery) => Promise<ClusterMessage> {
+  const { node, gate, candidates, requestOf, parse } = options;
+  return (query) =>
+    answerPolicyQuery(query, {
+      node,
+      requestOf,
+      parse,
+      policyOf: async (request) => gate.effective((await gate.choose(request)).own),
+      judge: (policy, request) =>
+        evaluate(policy, request, candidates(), { only: ({ id }) => id === node.id }),
+    });
 }
 
 /** Reads the cluster's policy and keeps it current. Throws `invalid` when its file is bad. */

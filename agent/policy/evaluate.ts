@@ -4,7 +4,7 @@ import { MAX_CANDIDATES } from "./limits.ts";
 import { type NodeCheck, nodeChecks, spreadChecks } from "./node_rules.ts";
 import { type Finding, requestFindings } from "./permission.ts";
 import type { Policy } from "./policy.ts";
-import { scorer, type ScoreTerm } from "./score.ts";
+import { type Scorer, scorer, type ScoreTerm } from "./score.ts";
 
 /** A node that may take the workload. */
 export interface RankedNode {
@@ -62,10 +62,10 @@ export function evaluate(
   const layers = layersOf(policy).map((layer) => new Layer(layer, request, nodes));
   const ofRequest = layers.flatMap((layer) => layer.ofRequest);
   const refusal = ofRequest.filter(({ advisory }) => !advisory);
-  const score = scorer(policy, request, nodes);
+  const scores = scorer(policy, request, nodes);
 
   const verdicts = judged.map((node) => {
-    const verdict: Verdict = { node, reasons: [], violations: [] };
+    const verdict = new Verdict(node, scores);
     for (const layer of layers) layer.judge(verdict);
     addCapacity(verdict, policy, request);
     return verdict;
@@ -74,13 +74,11 @@ export function evaluate(
     const passing = verdicts.filter(({ reasons }) => reasons.length === 0).map(({ node }) => node);
     for (const layer of layers) layer.judgeSpread(verdicts, { all: nodes, passing });
   }
-  const ranked: RankedNode[] = [];
-  const refused: RefusedNode[] = [];
-  for (const { node, reasons, violations } of verdicts) {
-    const { score: total, terms } = score(node);
-    if (reasons.length + refusal.length > 0) {
-      refused.push({ node, score: total, terms, violations, reasons: [...refusal, ...reasons] });
-    } else ranked.push({ node, score: total, terms, violations });
+  const ranked: Verdict[] = [];
+  const refused: Verdict[] = [];
+  for (const verdict of verdicts) {
+    if (refusal.length > 0) verdict.reasons.unshift(...refusal);
+    (verdict.reasons.length > 0 ? refused : ranked).push(verdict);
   }
   return {
     request: ofRequest,
@@ -94,11 +92,21 @@ export function layersOf(policy: Policy): Policy[] {
   return policy.advisory === undefined ? [policy] : [policy, ...layersOf(policy.advisory)];
 }
 
-/** What is found out about a node. */
-interface Verdict {
-  node: Candidate;
-  reasons: Violation[];
-  violations: Violation[];
+/** What is found out about a node. Its score is taken apart only where somebody looks: most never do. */
+class Verdict implements RefusedNode {
+  readonly reasons: Violation[] = [];
+  readonly violations: Violation[] = [];
+  readonly score: number;
+  readonly #scores: Scorer;
+
+  constructor(readonly node: Candidate, scores: Scorer) {
+    this.#scores = scores;
+    this.score = scores.scoreOf(node);
+  }
+
+  get terms(): readonly ScoreTerm[] {
+    return this.#scores.termsOf(this.node);
+  }
 }
 
 /** One policy made ready for one request. */

@@ -14,10 +14,12 @@ export interface ScoreTerm {
   measured?: number;
 }
 
-/** A score, 0 to 1, and what it is made of. */
-export interface Score {
-  score: number;
-  terms: ScoreTerm[];
+/** Scores nodes for one request. */
+export interface Scorer {
+  /** 0 to 1. */
+  scoreOf(node: Candidate): number;
+  /** What its score is made of. */
+  termsOf(node: Candidate): ScoreTerm[];
 }
 
 /** Worst values where a policy names no limit, as in the original. */
@@ -35,32 +37,26 @@ interface Measure {
 }
 
 /**
- * The function that scores a node. A term is 1 at the best value there can be and 0 at the policy's own limit (without
+ * What scores nodes for a request. A term is 1 at the best value there can be and 0 at the policy's own limit (without
  * one: 200 ms, a price of 1, a queue of 100, a reputation of 0). What is not known earns nothing.
  */
-export function scorer(
-  policy: Policy,
-  request: PlacementRequest,
-  nodes: readonly Candidate[],
-): (node: Candidate) => Score {
+export function scorer(policy: Policy, request: PlacementRequest, nodes: readonly Candidate[]): Scorer {
   const measures = measuresOf(policy, request, nodes).filter(({ weight }) => weight > 0);
   const sum = measures.reduce((total, { weight }) => total + weight, 0);
-  return (node) => {
-    let score = 0;
-    const terms: ScoreTerm[] = [];
-    for (const each of measures) {
-      const { name } = each;
-      const weight = each.weight / sum;
-      const measured = each.measure(node);
-      if (measured === undefined || Number.isNaN(measured)) {
-        terms.push({ name, weight, value: 0 });
-        continue;
-      }
-      const value = clamp(each.value(measured));
-      terms.push({ name, weight, value, measured });
-      score += weight * value;
-    }
-    return { score, terms };
+  const valueOf = ({ value }: Measure, measured: number | undefined) =>
+    measured === undefined || Number.isNaN(measured) ? 0 : clamp(value(measured));
+  return {
+    scoreOf(node) {
+      let score = 0;
+      for (const each of measures) score += (each.weight / sum) * valueOf(each, each.measure(node));
+      return score;
+    },
+    termsOf: (node) =>
+      measures.map((each) => {
+        const measured = each.measure(node);
+        const term = { name: each.name, weight: each.weight / sum, value: valueOf(each, measured) };
+        return measured === undefined || Number.isNaN(measured) ? term : { ...term, measured };
+      }),
   };
 }
 
