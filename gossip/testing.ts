@@ -1,6 +1,7 @@
 import { DecodeError } from "./codec/error.ts";
 import { NO_BYTES } from "./codec/text.ts";
 import type { Keyring } from "./codec/keyring.ts";
+import { PacketCodec } from "./codec/packet.ts";
 import { Endpoint } from "./endpoint.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
 import type { Effect } from "./memberlist/context.ts";
@@ -16,6 +17,9 @@ export class Bench {
   readonly cores = new Map<string, SerfCore>();
   readonly events = new Map<string, SerfEvent[]>();
   readonly #down = new Set<string>();
+  readonly #deaf = new Set<string>();
+  /** Every packet that was sent, before it is cut off. */
+  onPacket: ((from: string, to: Endpoint, messages: Uint8Array[]) => void) | undefined;
   #streamId = 0;
 
   /** Adds and starts a core; the port makes its address. */
@@ -64,6 +68,12 @@ export class Bench {
     else this.#down.delete(name);
   }
 
+  /** Lets a core get no packets, while streams work. */
+  deafen(name: string, isDeaf = true): void {
+    if (isDeaf) this.#deaf.add(name);
+    else this.#deaf.delete(name);
+  }
+
   /** Joins one core to another; gives the error, if any. */
   join(name: string, to: string): string | undefined {
     let result: string | undefined = "no answer";
@@ -104,7 +114,9 @@ export class Bench {
     const target = this.#at(effect.to);
     const cut = target === undefined || this.#down.has(name) || this.#down.has(target.memberlist.self.name);
     if (effect.kind === "packet") {
-      if (!cut) target.memberlist.receivePacket(this.nowMs, core.memberlist.self.endpoint, effect.packet);
+      this.onPacket?.(name, effect.to, unpack(effect.packet));
+      if (cut || this.#deaf.has(target.memberlist.self.name)) return;
+      target.memberlist.receivePacket(this.nowMs, core.memberlist.self.endpoint, effect.packet);
       return;
     }
     if (cut) return core.memberlist.dialed(this.nowMs, effect.id, { error: "connection refused" });
@@ -132,4 +144,17 @@ export class Bench {
       if (core.memberlist.self.endpoint.equals(to.addr, to.port)) return core;
     }
   }
+}
+
+/** The messages inside a packet that is neither sealed nor labelled. */
+function unpack(packet: Uint8Array): Uint8Array[] {
+  const messages: Uint8Array[] = [];
+  try {
+    new PacketCodec({ random: seededRandom(0) }).open(packet, (bytes, start, end) => {
+      messages.push(bytes.slice(start, end));
+    });
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error; // It is sealed.
+  }
+  return messages;
 }

@@ -303,7 +303,8 @@ export class Queries {
         },
         onDone: () => {
           this.#voting = false;
-          if (votes < Math.floor(answers / 2) + 1) emit({ kind: "name-lost", votes, answers });
+          // Serf's agents give up their name where nobody answers; a lost packet shall not stop a node of ours.
+          if (answers > 0 && votes < Math.floor(answers / 2) + 1) emit({ kind: "name-lost", votes, answers });
         },
       },
     });
