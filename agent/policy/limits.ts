@@ -4,8 +4,6 @@
 export const MAX_POLICY_BYTES = 262_144;
 /** Nesting of a policy file. */
 export const MAX_POLICY_DEPTH = 12;
-/** Entries of one list in a policy; the schema says the same. */
-export const MAX_LIST = 256;
 /** Problems of one file that are told. */
 export const MAX_PROBLEMS = 20;
 /** Policies of an agent's policy folder that are kept parsed. */

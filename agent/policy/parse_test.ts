@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { MAX_POLICY_BYTES, MAX_POLICY_DEPTH } from "./limits.ts";
+import { MAX_POLICY_BYTES, MAX_POLICY_DEPTH, MAX_PROBLEMS } from "./limits.ts";
 import { PolicyParser } from "./parse.ts";
 import { PolicyError } from "./policy_error.ts";
 
@@ -136,6 +136,11 @@ Deno.test("all problems are told in the order of the lines, the message names th
     "8 x",
   ]);
   assert.match(error.message, /line 5, .* \(and 2 more\)$/);
+});
+
+Deno.test("so many problems are told, and no more", () => {
+  const keys = Array.from({ length: MAX_PROBLEMS + 5 }, (_, i) => `"k${i}":1`).join();
+  assert.equal(problems(`{"name":"a","mode":"enforce",${keys}}`).problems.length, MAX_PROBLEMS);
 });
 
 Deno.test("the five examples are valid, and say what their names say", async () => {

@@ -1,7 +1,7 @@
 import { AbortScope } from "../abort_scope.ts";
 import { RuntimeError } from "../errors.ts";
 
-/** Most bytes of one output stream that are kept; a helper that prints more has gone wrong. */
+/** Most bytes of one output stream that are kept, unless a request says otherwise; one that prints more has gone wrong. */
 export const MAX_COMMAND_OUTPUT_BYTES = 4 << 20;
 
 /** One run of a helper program. */
@@ -14,6 +14,8 @@ export interface CommandRequest {
   stdin?: string;
   /** The program is killed after this time. */
   timeoutMs: number;
+  /** Most bytes of one output stream; {@linkcode MAX_COMMAND_OUTPUT_BYTES} by default. */
+  maxOutputBytes?: number;
   signal?: AbortSignal;
 }
 
@@ -32,7 +34,7 @@ export type RunCommand = (request: CommandRequest) => Promise<CommandResult>;
 
 /** Runs helper programs as child processes: no shell, no inherited environment. */
 export const runCommand: RunCommand = async (request) => {
-  const { program, args, timeoutMs } = request;
+  const { program, args, timeoutMs, maxOutputBytes = MAX_COMMAND_OUTPUT_BYTES } = request;
   if (request.signal?.aborted) throw canceled(program, request.signal);
   using scope = new AbortScope([request.signal], { timeoutMs });
   let child: Deno.ChildProcess;
@@ -60,8 +62,8 @@ export const runCommand: RunCommand = async (request) => {
   try {
     const [status, stdout, stderr] = await Promise.all([
       child.status,
-      readBounded(child.stdout, kill),
-      readBounded(child.stderr, kill),
+      readBounded(child.stdout, maxOutputBytes, kill),
+      readBounded(child.stderr, maxOutputBytes, kill),
       request.stdin === undefined ? undefined : writeAll(child.stdin, request.stdin),
     ]);
     if (request.signal?.aborted) throw canceled(program, request.signal);
@@ -85,12 +87,16 @@ function canceled(program: string, signal: AbortSignal): RuntimeError {
   return new RuntimeError("canceled", `Cannot run "${program}": canceled`, { cause: signal.reason });
 }
 
-async function readBounded(stream: ReadableStream<Uint8Array>, kill: () => void): Promise<string> {
+async function readBounded(
+  stream: ReadableStream<Uint8Array>,
+  maxBytes: number,
+  kill: () => void,
+): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of stream) {
     size += chunk.length;
-    if (size > MAX_COMMAND_OUTPUT_BYTES) kill();
+    if (size > maxBytes) kill();
     else chunks.push(chunk);
   }
   return await new Blob(chunks as BlobPart[]).text();

@@ -15,6 +15,8 @@ import type { NetworkRules } from "./rules.ts";
 import type { Subnet } from "./subnet.ts";
 
 const NFT_TIMEOUT_MS = 30_000;
+/** Most bytes of a listing: thousands of guests, each with rules of its own. */
+export const MAX_LISTING_BYTES = 64 << 20;
 
 /** A guest as isolation sees it. */
 export interface IsolatedGuest extends GuestLink {
@@ -184,9 +186,7 @@ export class Isolation {
     for (const name of names) this.#chains.set(name, UNKNOWN_BODY);
     await this.#change(elementChange(this.#subnet, guest, { verb: "add", hadRules }), signal);
     for (const name of chainNames(guest.address)) if (!names.includes(name)) this.#chains.delete(name);
-    if (names.length === 0) return;
-    const { chains } = await this.#mustList(signal);
-    for (const name of names) this.#chains.set(name, chains.get(name) ?? UNKNOWN_BODY);
+    for (const name of names) this.#chains.set(name, await this.#chainBody(name, signal));
   }
 
   /** Takes a guest out; done already when the table is gone. */
@@ -217,14 +217,24 @@ export class Isolation {
     if (code !== 0) throw this.#error("change", stderr.trim() || `nft exits with ${code}`);
   }
 
+  /** A chain as nft lists it; not the whole table, which other guests may have made long. */
+  async #chainBody(name: string, signal?: AbortSignal): Promise<string> {
+    const listing = await this.#listPart(["chain", "inet", tableName(this.#subnet), name], signal);
+    return listing === undefined ? UNKNOWN_BODY : parseListing(listing).chains.get(name) ?? UNKNOWN_BODY;
+  }
+
   async #mustList(signal?: AbortSignal): Promise<Listing> {
     const listing = await this.#list(signal);
     if (listing === undefined) throw this.#error("list", "it is not there after it was made");
     return parseListing(listing);
   }
 
-  async #list(signal?: AbortSignal): Promise<string | undefined> {
-    const args = ["--stateless", "list", "table", "inet", tableName(this.#subnet)];
+  #list(signal?: AbortSignal): Promise<string | undefined> {
+    return this.#listPart(["table", "inet", tableName(this.#subnet)], signal);
+  }
+
+  async #listPart(what: readonly string[], signal?: AbortSignal): Promise<string | undefined> {
+    const args = ["--stateless", "list", ...what];
     const { code, stdout, stderr } = await this.#nft(args, { signal });
     if (code === 0) return stdout;
     if (/No such file or directory/.test(stderr)) return undefined;
@@ -232,7 +242,13 @@ export class Isolation {
   }
 
   #nft(args: string[], options: { stdin?: string; signal?: AbortSignal }) {
-    return this.#run({ program: "nft", args, timeoutMs: NFT_TIMEOUT_MS, ...options });
+    return this.#run({
+      program: "nft",
+      args,
+      timeoutMs: NFT_TIMEOUT_MS,
+      maxOutputBytes: MAX_LISTING_BYTES,
+      ...options,
+    });
   }
 
   #error(action: string, reason: string): RuntimeError {

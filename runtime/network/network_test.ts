@@ -88,6 +88,9 @@ Deno.test("commands end with their time, their signal, or too much output", asyn
   const { code, stdout } = await runCommand({ program: "yes", args: [], timeoutMs: 60_000 });
   assert.notEqual(code, 0);
   assert.ok(stdout.length <= MAX_COMMAND_OUTPUT_BYTES);
+  const short = await runCommand({ program: "yes", args: [], timeoutMs: 60_000, maxOutputBytes: 10 });
+  assert.notEqual(short.code, 0);
+  assert.ok(short.stdout.length <= 10);
 });
 
 Deno.test("locks keep order per key and bound how many run at once", async () => {
