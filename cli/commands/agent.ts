@@ -5,7 +5,10 @@ import type { Io } from "../io.ts";
 import { agentLog } from "../log.ts";
 import { versionInfo } from "../version.ts";
 
-/** `hypercore agent`. The first SIGINT or SIGTERM ends it in order, the second at once. */
+/**
+ * `hypercore agent`. The first SIGINT or SIGTERM ends it in order, the second at once; SIGHUP has it read its policy
+ * again.
+ */
 export async function agent(address: string | undefined, options: AgentOptions, io: Io): Promise<number> {
   const config = agentConfig(address, options, Deno.hostname(), io.readTextFile);
   const log = agentLog({
@@ -23,12 +26,20 @@ export async function agent(address: string | undefined, options: AgentOptions, 
       stopping.abort();
     })
   );
+  // Listened to from the start: until then it would end the process.
+  const reloads = new Set<() => void>();
+  stops.push(io.onSignal("SIGHUP", () => {
+    for (const reload of reloads) reload();
+  }));
   try {
     await runAgent(config, {
       signal: stopping.signal,
       log,
       version: versionInfo().version,
-      onReload: (listener) => io.onSignal("SIGHUP", listener),
+      onReload(listener) {
+        reloads.add(listener);
+        return () => reloads.delete(listener);
+      },
     });
     return exitCode.ok;
   } catch (error) {
