@@ -63,10 +63,30 @@ export class LiveCluster implements AsyncDisposable {
     });
   }
 
+  /** What the agents logged last, for the message of a failure. */
+  async logs(): Promise<string> {
+    const texts = await Promise.all(this.agents.map(async ({ name, logFile }) => {
+      return `--- ${name}\n${(await Deno.readTextFile(logFile)).slice(-LOG_CHARACTERS)}`;
+    }));
+    return texts.join("\n");
+  }
+
+  /** Waits until it holds; a failure shows the agents' logs. */
+  async until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
+    try {
+      await until(what, holds);
+    } catch (cause) {
+      throw new Error(`${cause instanceof Error ? cause.message : cause}\n${await this.logs()}`, { cause });
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.owned[Symbol.asyncDispose]();
   }
 }
+
+/** Of each agent's log in the message of a failure. */
+const LOG_CHARACTERS = 3_000;
 
 /** Names of the members an agent takes for alive. */
 export async function aliveNames(agent: LiveAgent): Promise<string[]> {
