@@ -3,6 +3,7 @@ import { RuntimeError } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { NodeIdentity } from "../beacon/identity.ts";
 import type { WorkloadEvent } from "../workloads/events.ts";
+import { Semaphore } from "../workloads/semaphore.ts";
 import { KeyedQueue } from "../workloads/keyed_queue.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
 import type { Workload } from "../workloads/workload.ts";
@@ -77,6 +78,7 @@ export class ProofKeeper implements AsyncDisposable {
   readonly #options: ProofKeeperOptions;
   readonly #tracked = new Map<string, Tracked>();
   readonly #queue = new KeyedQueue(MAX_QUEUED_PER_LOG);
+  readonly #places = new Semaphore(MAX_CONCURRENT_PROOFS);
   readonly #closing = new AbortController();
   #watching?: Promise<void>;
   #cancelTimer = () => {};
@@ -92,25 +94,29 @@ export class ProofKeeper implements AsyncDisposable {
     this.#watching = this.#watch();
   }
 
-  /** Takes up the logs of an earlier agent; to be called when its workloads have been adopted. */
+  /** Takes up the logs of an earlier agent; to be called when its workloads have been adopted. Nobody waits for the work. */
   async resume(): Promise<void> {
     const { workloads, logs, log } = this.#options;
-    const running = workloads.list();
-    for (const workload of running) {
+    for (const workload of workloads.list()) {
       if (workload.phase === "running" && !this.#tracked.has(workload.id)) {
-        this.#note({ id: workload.id, kind: "resume", workload, facts: this.#factsOf(workload) });
+        void this.#note({ id: workload.id, kind: "resume", workload, facts: this.#factsOf(workload) });
       }
     }
     try {
-      const known = new Set(running.map(({ id }) => id));
-      for (const id of await logs.ids()) {
-        if (!known.has(id) && !this.#tracked.has(id)) this.#note({ id, kind: "gone" });
-      }
       await this.#sweep();
+      this.#noteGone(await logs.ids());
     } catch (error) {
       log.warn("cannot look through the proofs of an earlier agent", { error: reasonOf(error) });
     }
     this.#arm();
+  }
+
+  /** What is not here any more, and nobody was told why. */
+  #noteGone(ids: Iterable<string>): void {
+    const { workloads } = this.#options;
+    for (const id of ids) {
+      if (workloads.find(id) === undefined) void this.#note({ id, kind: "gone" });
+    }
   }
 
   /** Whether there are proofs of this workload here. */
@@ -154,9 +160,11 @@ export class ProofKeeper implements AsyncDisposable {
 
   async #watch(): Promise<void> {
     const { workloads, log, setTimer } = this.#options;
-    while (!this.#closing.signal.aborted) {
+    for (let wasCutOff = false; !this.#closing.signal.aborted; wasCutOff = true) {
       try {
-        for await (const event of workloads.watch(this.#closing.signal)) this.#heard(event);
+        const events = workloads.watch(this.#closing.signal);
+        if (wasCutOff) this.#noteGone(this.#tracked.keys());
+        for await (const event of events) this.#heard(event);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
         log.warn("the proofs fell behind what happens to workloads", { error: reasonOf(error) });
@@ -175,12 +183,12 @@ export class ProofKeeper implements AsyncDisposable {
       case "spawned":
       case "started":
         if (workload !== undefined) {
-          this.#note({ id, kind: "start", workload, facts: this.#factsOf(workload) });
+          void this.#note({ id, kind: "start", workload, facts: this.#factsOf(workload) });
         }
         return;
       case "exited":
         if (workload === undefined) return;
-        return this.#note({
+        return void this.#note({
           id,
           kind: "exit",
           workload,
@@ -189,7 +197,7 @@ export class ProofKeeper implements AsyncDisposable {
           exitCode: workload.record.exitCode,
         });
       case "stopped":
-        return this.#note({ id, kind: "stop" });
+        return void this.#note({ id, kind: "stop" });
     }
   }
 
@@ -212,17 +220,23 @@ export class ProofKeeper implements AsyncDisposable {
 
   // ---- Proofs.
 
-  /** Makes a proof in its turn. */
-  #note(occasion: Occasion): void {
+  /** Makes a proof in its turn; never fails. */
+  async #note(occasion: Occasion): Promise<void> {
     const { id, kind } = occasion;
     const tracked = this.#tracked.get(id) ?? {};
     this.#tracked.set(id, tracked);
-    this.#queue.run(id, () => this.#prove(tracked, occasion)).catch((error) => {
+    try {
+      await this.#queue.run(id, async () => {
+        using _place = await this.#places.acquire(this.#closing.signal);
+        if (isCurrent(occasion)) await this.#prove(tracked, occasion);
+      });
+    } catch (error) {
+      if (this.#closing.signal.aborted) return;
       this.#options.observe?.({ kind: "failed" });
       this.#options.log.warn("cannot make a proof", { id, kind, error: reasonOf(error) });
-    }).finally(() => {
+    } finally {
       if ((kind === "stop" || kind === "gone") && this.#tracked.get(id) === tracked) this.#tracked.delete(id);
-    });
+    }
   }
 
   async #prove(tracked: Tracked, occasion: Occasion): Promise<void> {
@@ -269,15 +283,9 @@ export class ProofKeeper implements AsyncDisposable {
     const beganMs = monotonicMs();
     try {
       const due = workloads.list().filter(({ phase }) => phase === "running");
-      const worker = async () => {
-        for (let workload = due.shift(); workload !== undefined; workload = due.shift()) {
-          if (this.#closing.signal.aborted || workload.phase !== "running") continue;
-          this.#note({ id: workload.id, kind: "interval", workload, facts: this.#factsOf(workload) });
-          // Waits for it, not more: its failure has been dealt with.
-          await this.#queue.run(workload.id, () => Promise.resolve()).catch(() => {});
-        }
-      };
-      await Promise.all(Array.from({ length: MAX_CONCURRENT_PROOFS }, worker));
+      await Promise.all(due.map((workload) => {
+        return this.#note({ id: workload.id, kind: "interval", workload, facts: this.#factsOf(workload) });
+      }));
       observe?.({ kind: "aggregated", durationMs: monotonicMs() - beganMs });
       await this.#sweep();
     } catch (error) {
@@ -295,6 +303,12 @@ export class ProofKeeper implements AsyncDisposable {
     const removed = await logs.sweep(live, { nowMs: nowMs() });
     if (removed > 0) log.info("proof logs of stopped workloads have had their time", { removed });
   }
+}
+
+/** A measurement for its own sake is no use once the run has ended: its end is proven by itself. */
+function isCurrent({ kind, workload, facts }: Occasion): boolean {
+  if (kind !== "interval" && kind !== "resume") return true;
+  return workload?.phase === "running" && workload.record.generation === facts?.generation;
 }
 
 function hasEnded({ body }: ProofTail): boolean {

@@ -6,7 +6,7 @@ import { memoryIdentity } from "../beacon/testing.ts";
 import { drain, FakeClock, request, settle, startManager } from "../workloads/testing.ts";
 import type { ProofBody } from "./body.ts";
 import { peekLine } from "./entry.ts";
-import { ProofKeeper, type ProofObservation } from "./keeper.ts";
+import { MAX_CONCURRENT_PROOFS, ProofKeeper, type ProofObservation } from "./keeper.ts";
 import { ProofLogs } from "./log_store.ts";
 import { verifyMessage } from "./message.ts";
 
@@ -29,13 +29,23 @@ async function startKeeper(
   const logs = new ProofLogs({ dir: `${dir}/proofs`, log: silentLog });
   const engine = parts.engine ?? new MemoryEngine({ nowMs: () => clock.nowMs });
   let keeper!: ProofKeeper;
+  let cutOff = () => {};
   const { manager, proxy } = await startManager({
     ...parts,
     engine,
     clock,
     beforeStart(manager) {
       keeper = new ProofKeeper({
-        workloads: manager,
+        workloads: {
+          list: () => manager.list(),
+          find: (id) => manager.find(id),
+          async *watch(signal) {
+            const cut = new AbortController();
+            cutOff = () => cut.abort();
+            yield* manager.watch(AbortSignal.any([signal, cut.signal]));
+            if (!signal.aborted) throw new RuntimeError("exhausted", "Cannot follow the events: too slow");
+          },
+        },
         engine,
         identity,
         logs,
@@ -68,6 +78,7 @@ async function startKeeper(
     logs,
     observed,
     quiet,
+    cutOff: () => cutOff(),
     async pass(ms: number) {
       monotonic.ms += ms;
       clock.advance(ms);
@@ -280,5 +291,48 @@ Deno.test("the logs of stopped workloads go when their time is over", () =>
     await node.pass(10 * INTERVAL_MS);
     assert.deepEqual(await node.logs.ids(), []);
     assert.equal((await node.keeper.verify(id)).result, "UNKNOWN");
+    await node.stop();
+  }));
+
+Deno.test("however many workloads are due, so many are measured at once", () =>
+  inTempDir(async (dir) => {
+    const node = await startKeeper(dir);
+    for (let i = 0; i < 3 * MAX_CONCURRENT_PROOFS; i++) {
+      await node.manager.spawn(request({ ports: {}, milliCpus: 100 }));
+    }
+    await node.quiet();
+    let atOnce = 0;
+    let most = 0;
+    const measure = node.engine.metrics.bind(node.engine);
+    node.engine.metrics = async (id) => {
+      most = Math.max(most, ++atOnce);
+      await settle();
+      atOnce--;
+      return await measure(id);
+    };
+    await node.pass(INTERVAL_MS);
+    for (const { id } of node.manager.list()) {
+      while ((await node.bodies(id)).length < 2) await node.quiet();
+    }
+    assert.equal(most, MAX_CONCURRENT_PROOFS);
+    await node.stop();
+  }));
+
+Deno.test("a keeper that was cut off from the events notices what has gone meanwhile", () =>
+  inTempDir(async (dir) => {
+    const node = await startKeeper(dir);
+    const { id } = await node.manager.spawn(request());
+    await node.quiet();
+    const { nodeId } = node.identity;
+    assert.equal((await node.bodies(id))[0].node, nodeId);
+    node.engine.exit(id, 1);
+    await node.quiet();
+    node.cutOff();
+    await drain(node.clock, node.manager.stop(id));
+    await node.quiet();
+    await node.pass(1_000);
+    await node.quiet();
+    assert.deepEqual((await node.bodies(id)).map(({ kind }) => kind), ["start", "exit", "gone"]);
+    assert.equal((await node.keeper.verify(id)).result, "VALID");
     await node.stop();
   }));
