@@ -145,6 +145,7 @@ export async function startNode(
       policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
       engine,
       images,
+      proofs,
       proxy,
       newId,
       metrics: metrics.gossip,
@@ -179,7 +180,7 @@ export async function startNode(
           engine,
           images,
           identity,
-          proofs: proofs.service,
+          proofs: cluster.proofs ?? proofs.service,
           facts,
           policy: {
             ...policies,

@@ -8,6 +8,7 @@ import {
   type VmSpawnRequest,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import type { ContainerEngine } from "../../runtime/engine.ts";
@@ -20,12 +21,15 @@ import type { PlacementPolicy } from "../cluster/placement.ts";
 import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
 import { TAG } from "../cluster/tags.ts";
 import type { ClusterConfig } from "../config.ts";
+import type { IdentityClaim } from "../beacon/identity.ts";
+import type { NodeProofs } from "../proofs.ts";
 import { Membership } from "../membership/membership.ts";
 import type { PeerUpstream, Route } from "../proxy/mod.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
 import { adminService } from "./admin_service.ts";
 import { ClusterEvents } from "./cluster_events.ts";
 import { ClusterWideCalls } from "./cluster_calls.ts";
+import { joinProofs } from "./cluster_proofs.ts";
 import { clusterRoutes } from "./cluster_routes.ts";
 import { ClusterView } from "./cluster_view.ts";
 import { CoreDriver } from "./core_driver.ts";
@@ -83,6 +87,10 @@ export interface ClusterParts {
   policy?: (request: VmSpawnRequest) => PlacementPolicy | undefined;
   /** What this node's state says of its policy. */
   policyContext?: () => PolicyContext;
+  /** What this node's workloads used. */
+  proofs?: NodeProofs;
+  /** Who another node is known to be, where that is known. */
+  claimOf?: (nodeId: string) => IdentityClaim | undefined;
   newId: () => string;
   metrics?: MetricsRegistry;
   /** Asks for the end of the agent. */
@@ -100,6 +108,8 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly calls: ClusterCalls;
   readonly workloads: ServiceImpl<typeof WorkloadService>;
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
+  /** Absent when the node makes no proofs. */
+  readonly proofs: ServiceImpl<typeof ProofService> | undefined;
   readonly #parts: ClusterParts;
   readonly #closing = new AbortController();
   readonly #driver: CoreDriver;
@@ -234,11 +244,15 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         watch: (signal) => this.events.watch(signal),
       },
     });
+    const { proofs: ownProofs, claimOf } = parts;
+    const proofs = ownProofs && joinProofs(ownProofs, { view, client, nodeName, claimOf });
+    this.proofs = proofs?.service;
     network.resolveWith((id) => this.#locatePeer(id));
     network.serve((router) => {
       router.service(PeerService, peerService({ core, driver: this.#driver, local, manager, setCordoned }));
       router.service(ClusterService, clusterService(localCalls));
       router.service(WorkloadService, localWorkloads);
+      if (ownProofs !== undefined) router.service(ProofService, ownProofs.service);
     });
     this.#listen(
       new QueryAnswers({
@@ -249,6 +263,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
           const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
           return isHere ? localCalls.stop(id, { graceMs }) : undefined;
         },
+        proof: proofs && ((message) => proofs.answer(message)),
         answer: (query, payload) => membership.answer(query, payload),
         log,
       }),

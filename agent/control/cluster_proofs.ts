@@ -1,0 +1,59 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { ClusterMessage } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
+import { RuntimeError } from "../../runtime/errors.ts";
+import type { IdentityClaim } from "../beacon/identity.ts";
+import { clusterProofs } from "../proof/forwarding.ts";
+import type { NodeProofs } from "../proofs.ts";
+import type { ClusterView } from "./cluster_view.ts";
+import type { ForwardingParts } from "./forwarding.ts";
+
+/** What {@linkcode joinProofs} works with. */
+export interface JoinProofsParts {
+  view: Pick<ClusterView, "find">;
+  client: ForwardingParts["client"];
+  nodeName: string;
+  /** Who another node is known to be, where that is known. */
+  claimOf?: (nodeId: string) => IdentityClaim | undefined;
+}
+
+/** The proofs of the whole cluster, as one of its nodes offers them. */
+export interface JoinedProofs {
+  /** For clients: forwarded to where the workload runs, verified here. */
+  readonly service: ServiceImpl<typeof ProofService>;
+  /** Answers PROOF_VERIFY. */
+  answer(message: ClusterMessage): Promise<Uint8Array | undefined>;
+}
+
+/** Puts a node's own proofs together with what its cluster tells of others'. */
+export function joinProofs(own: NodeProofs, parts: JoinProofsParts): JoinedProofs {
+  const { view, client, nodeName, claimOf } = parts;
+  const find = (id: string) => {
+    try {
+      return view.find(id);
+    } catch (error) {
+      if (error instanceof RuntimeError) return undefined; // no id, nowhere, or ambiguous
+      throw error;
+    }
+  };
+  const queries = own.queries((id) => {
+    const found = find(id);
+    const claim = found && claimOf?.(found.nodeId);
+    if (found?.workload.proof === undefined || claim === undefined) return undefined;
+    return { proof: found.workload.proof, claim };
+  });
+  return {
+    service: clusterProofs(own.service, {
+      locate(idOrName) {
+        const { isSelf, nodeId, workload } = view.find(idOrName);
+        return { id: workload.id, nodeId: isSelf ? undefined : nodeId };
+      },
+      client,
+      nodeName,
+      claimOf,
+      toldHash: (id) => find(id)?.workload.proof?.proofHash,
+      observe: own.observe,
+    }),
+    answer: (message) => queries.answer(message),
+  };
+}
