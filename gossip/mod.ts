@@ -4,6 +4,7 @@
  *
  * ```ts
  * import { createSerf } from "./mod.ts";
+ * import assert from "node:assert/strict";
  *
  * // Two members on loopback, any free port each.
  * await using alice = await createSerf({ name: "alice", bind: { host: "127.0.0.1", port: 0 } });
@@ -18,11 +19,12 @@
  *   filters: [{ kind: "tag", tag: "role", expr: "^web$" }],
  *   timeoutMs: 500,
  * });
- * console.log(responses.map(({ from, payload }) => `${from}: ${new TextDecoder().decode(payload)}`));
+ * const answers = responses.map(({ from, payload }) => `${from}: ${new TextDecoder().decode(payload)}`);
+ * assert.deepEqual(answers, ["bob: 5 days"]);
  * ```
  *
  * The cores ({@linkcode SerfCore}, {@linkcode Memberlist}) are state machines without clock and sockets; `createSerf`
- * puts one together with real ones.
+ * puts one together with real ones. See docs/gossip.md for joining, encryption, limits and metrics.
  *
  * @module
  */

@@ -8,7 +8,9 @@ tools/setup.sh test
 
 passed=0 failed=0
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+interop_log=$(mktemp)
+interop=""
+trap '[ -z "$interop" ] || kill -- "-$interop" 2>/dev/null || true; rm -f "$log" "$interop_log"' EXIT
 
 check() {
   local what=$1
@@ -21,12 +23,10 @@ check() {
   fi
 }
 
-# Adds deno test's own counts; a run that ends without them has failed as a whole.
-tests() {
-  local what=$1 status=0 counts
-  shift
-  NO_COLOR=1 deno test -A --quiet "$@" 2>&1 | tee "$log" || status=$?
-  counts=$(sed -n 's/.*| *\([0-9]*\) passed.*| *\([0-9]*\) failed.*/\1 \2/p' "$log" | tail -n 1)
+# Adds deno test's own counts, read from a log; a run that ends without them has failed as a whole.
+count() {
+  local what=$1 status=$2 from=$3 counts
+  counts=$(sed -n 's/.*| *\([0-9]*\) passed.*| *\([0-9]*\) failed.*/\1 \2/p' "$from" | tail -n 1)
   [ -n "$counts" ] || counts="0 1"
   passed=$((passed + ${counts% *}))
   failed=$((failed + ${counts#* }))
@@ -36,13 +36,29 @@ tests() {
   fi
 }
 
+tests() {
+  local what=$1 status=0
+  shift
+  NO_COLOR=1 deno test -A --quiet "$@" 2>&1 | tee "$log" || status=$?
+  count "$what" "$status" "$log"
+}
+
 check "formatting (deno fmt)" deno fmt --check --quiet
 check "lint (deno lint)" deno lint --quiet
 check "types (deno check)" deno check --quiet .
 check "generated code (deno task gen)" tools/gen.sh --check
-tests "unit and contract tests" --doc --parallel --ignore='**/*_e2e_test.ts,.tools,build'
-mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts")
+# Gossip with real Serf agents mostly waits (two minutes for a partition alone), so it runs beside everything else.
+# In a process group of its own, so that an early end takes its agents along.
+NO_COLOR=1 setsid deno test -A --quiet --parallel tests/interop >"$interop_log" 2>&1 &
+interop=$!
+tests "unit and contract tests" --doc --parallel --ignore='**/*_e2e_test.ts,tests/interop,.tools,build'
+mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop")
 tests "end-to-end tests" "${e2e[@]}"
+status=0
+wait "$interop" || status=$?
+interop=""
+cat "$interop_log"
+count "tests with Serf agents" "$status" "$interop_log"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -225,6 +225,19 @@ Deno.test("vectors enc-udp: sealing with the same key and nonce gives the captur
   assert.equal(toHex(new Keyring([KEY]).seal(ping, { nonce: fromHex(vector.decoded.nonce) })), vector.hex);
 });
 
+Deno.test("every captured vector has its test: here, or where its payload belongs", () => {
+  assert.equal(vectors.length, 78);
+  const elsewhere = (vectors as Vector[]).filter(({ name, hex }) =>
+    name.startsWith("hypercore-") || (!hex && !name.startsWith("lzw-"))
+  );
+  // Coordinates are tested beside their code, payloads of the layer above in tests/interop.
+  assert.deepEqual(elsewhere.map(({ name }) => name), [
+    "vivaldi",
+    "hypercore-clustermessage-spawn",
+    "hypercore-nodestate-complete",
+  ]);
+});
+
 function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }

@@ -133,7 +133,8 @@ export async function installSerf(): Promise<void> {
   const found = await new Deno.Command("sh", { args: ["-c", "command -v serf"] }).output();
   if (found.success) return;
   const install = await new Deno.Command("apt-get", {
-    args: ["install", "-y", "--no-install-recommends", "serf"],
+    // Test files run side by side, and each installs what it misses.
+    args: ["-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", "serf"],
   })
     .output();
   if (!install.success) throw new Error(`Cannot install serf: ${new TextDecoder().decode(install.stderr)}`);
