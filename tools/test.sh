@@ -49,7 +49,7 @@ check "types (deno check)" deno check --quiet .
 check "generated code (deno task gen)" tools/gen.sh --check
 # Gossip with real Serf agents mostly waits (two minutes for a partition alone), so it runs beside everything else.
 # In a process group of its own, so that an early end takes its agents along.
-NO_COLOR=1 setsid deno test -A --quiet --parallel tests/interop >"$interop_log" 2>&1 &
+NO_COLOR=1 DENO_JOBS=4 setsid deno test -A --quiet --parallel tests/interop >"$interop_log" 2>&1 &
 interop=$!
 tests "unit and contract tests" --doc --parallel --ignore='**/*_e2e_test.ts,tests/interop,.tools,build'
 mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop")

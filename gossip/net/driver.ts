@@ -4,7 +4,14 @@ import type { Log } from "../log.ts";
 import type { Effect } from "../memberlist/context.ts";
 import type { SerfEvent } from "../serf/events.ts";
 import type { SerfCore } from "../serf/serf.ts";
-import { closeOnAbort, exchange, MAX_SERVED_STREAMS, readMessage, writeAll } from "./stream_driver.ts";
+import {
+  ByteBudget,
+  closeOnAbort,
+  exchange,
+  MAX_SERVED_STREAMS,
+  readMessage,
+  writeAll,
+} from "./stream_driver.ts";
 import type { ByteStream, Clock, Transport } from "./transport.ts";
 
 /** Longest sleep; a timer beyond it is armed anew. */
@@ -20,6 +27,7 @@ export class Driver implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
   readonly #answers = new Map<number, (bytes: Uint8Array | undefined) => void>();
+  readonly #budget = new ByteBudget();
   #nextStream = 1;
   #wakeMs = Infinity;
   #cancelWake: (() => void) | undefined;
@@ -159,7 +167,11 @@ export class Driver implements AsyncDisposable {
     ]);
     using _closing = closeOnAbort(stream, signal);
     try {
-      const message = await readMessage(stream, memberlist.streamCodec.reader({ accepted: true }));
+      const message = await readMessage(
+        stream,
+        memberlist.streamCodec.reader({ accepted: true }),
+        this.#budget,
+      );
       if (signal.aborted) return;
       this.run((nowMs) => memberlist.receiveStream(nowMs, id, message));
       const answer = await answered;

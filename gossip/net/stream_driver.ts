@@ -5,6 +5,8 @@ import type { ByteStream, Transport } from "./transport.ts";
 
 /** Streams served at once; more are closed unanswered. */
 export const MAX_SERVED_STREAMS = 127;
+/** Bytes of unfinished messages of all served streams; a stream that exceeds them is closed. */
+export const MAX_RECEIVING_BYTES = 128 * 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 
 /** Opens a stream, writes, and reads one message where a reader is given. Throws where anything fails. */
@@ -21,14 +23,49 @@ export async function exchange(
   return await readMessage(stream, options.reader);
 }
 
-/** Reads until the reader has its message. Throws {@linkcode DecodeError} on bad bytes, Error where they end. */
-export async function readMessage(stream: ByteStream, reader: StreamReader): Promise<StreamMessage> {
+/**
+ * Reads until the reader has its message. Throws {@linkcode DecodeError} on bad bytes, Error where they end or the
+ * budget is used up.
+ */
+export async function readMessage(
+  stream: ByteStream,
+  reader: StreamReader,
+  budget?: ByteBudget,
+): Promise<StreamMessage> {
   const buffer = new Uint8Array(READ_BYTES);
-  for (;;) {
-    const length = await stream.read(buffer);
-    if (length === null) throw new DecodeError("stream", "it ended early", { incomplete: true });
-    const message = reader.push(buffer.subarray(0, length));
-    if (message !== undefined) return message;
+  let taken = 0;
+  try {
+    for (;;) {
+      const length = await stream.read(buffer);
+      if (length === null) throw new DecodeError("stream", "it ended early", { incomplete: true });
+      budget?.take(length);
+      taken += length;
+      const message = reader.push(buffer.subarray(0, length));
+      if (message !== undefined) return message;
+    }
+  } finally {
+    budget?.give(taken);
+  }
+}
+
+/** What all served streams together may hold before their messages are complete: who sends may be a stranger. */
+export class ByteBudget {
+  #left: number;
+
+  constructor(readonly limit: number = MAX_RECEIVING_BYTES) {
+    this.#left = limit;
+  }
+
+  /** Throws where too much is under way. */
+  take(bytes: number): void {
+    this.#left -= bytes;
+    if (this.#left >= 0) return;
+    this.#left += bytes;
+    throw new Error(`Cannot receive stream: streams of ${this.limit} bytes are under way`);
+  }
+
+  give(bytes: number): void {
+    this.#left += bytes;
   }
 }
 

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { StreamCodec } from "../codec/stream.ts";
+import { encodeAck } from "../codec/messages.ts";
+import { seededRandom } from "../random.ts";
+import { ByteBudget, readMessage } from "./stream_driver.ts";
+import type { ByteStream } from "./transport.ts";
+
+const codec = new StreamCodec({ random: seededRandom(1) });
+
+/** A stream of these pieces, then its end. */
+function streamOf(pieces: readonly Uint8Array[]): ByteStream {
+  const left = [...pieces];
+  return {
+    read(into) {
+      const piece = left.shift();
+      if (piece === undefined) return Promise.resolve(null);
+      into.set(piece);
+      return Promise.resolve(piece.length);
+    },
+    write: (bytes) => Promise.resolve(bytes.length),
+    close() {},
+  };
+}
+
+Deno.test("streams that together hold too much are refused, and what is done gives its share back", async () => {
+  const ack = encodeAck({ seqNo: 1, payload: new Uint8Array(100) });
+  const budget = new ByteBudget(ack.length + 50);
+  const read = (pieces: Uint8Array[]) =>
+    readMessage(streamOf(pieces), codec.reader({ accepted: true }), budget);
+  for (let i = 0; i < 3; i++) assert.equal((await read([ack.subarray(0, 60), ack.subarray(60)])).kind, "ack");
+  const large = encodeAck({ seqNo: 1, payload: new Uint8Array(300) });
+  await assert.rejects(
+    () => read([large.subarray(0, 100), large.subarray(100)]),
+    /Cannot receive stream: streams of/,
+  );
+  await assert.rejects(() => read([ack.subarray(0, 60)]), /it ended early/);
+  assert.equal((await read([ack])).kind, "ack");
+});
