@@ -1,6 +1,7 @@
 import type { Counters } from "./memberlist/context.ts";
 import type { MetricsRegistry } from "./metrics.ts";
 import type { Transport } from "./net/transport.ts";
+import type { SerfCounters } from "./serf/counters.ts";
 import type { SerfCore } from "./serf/serf.ts";
 
 const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
@@ -21,8 +22,18 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   conflicts: ["name_conflicts_total", "Names claimed by two running nodes"],
   mergesRefused: ["merges_refused_total", "Push/pulls refused because of protocol versions"],
   broadcastsDropped: ["broadcasts_dropped_total", "News about members dropped because too much was queued"],
+  pushPulls: ["push_pulls_total", "Whole states exchanged"],
+  acks: ["acks_received_total", "Acks received"],
+  nacks: ["nacks_received_total", "Nacks received: helpers that reached nobody"],
   implausible: ["incarnations_refused_total", "Incarnations too high to be believed"],
   eagerRounds: ["eager_rounds_total", "Times that news was sent at once"],
+};
+
+const SERF_COUNTERS: Record<keyof SerfCounters, [name: string, help: string]> = {
+  userEvents: ["user_events_total", "User events delivered, this node's own included"],
+  queries: ["queries_total", "Queries handled, this node's own included"],
+  queryAnswers: ["query_answers_total", "Acks and answers to queries received"],
+  relays: ["relays_total", "Answers carried for others"],
 };
 
 /** Registers the figures of one member under `hypercore_gossip_`. */
@@ -40,6 +51,19 @@ export function registerMetrics(registry: MetricsRegistry, core: SerfCore, trans
     "hypercore_gossip_times_refused_total",
     "Lamport times too far ahead to be believed",
     () => core.timesRefused,
+  );
+  for (const [key, [name, help]] of Object.entries(SERF_COUNTERS)) {
+    registry.counter(`hypercore_gossip_${name}`, help, () => core.counters[key as keyof SerfCounters]);
+  }
+  registry.counter(
+    "hypercore_gossip_rings_sealed_total",
+    "Key rings sealed for members that missed a rotation",
+    () => core.keys.sealed,
+  );
+  registry.counter(
+    "hypercore_gossip_rings_taken_total",
+    "Key rings taken over from others",
+    () => core.keys.taken,
   );
   const gauge = (name: string, help: string, read: () => number) =>
     registry.gauge(`hypercore_gossip_${name}`, help, read);

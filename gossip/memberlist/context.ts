@@ -68,6 +68,9 @@ export interface Counters {
   deaths: number;
   conflicts: number;
   mergesRefused: number;
+  pushPulls: number;
+  acks: number;
+  nacks: number;
   implausible: number;
   eagerRounds: number;
   broadcastsDropped: number;
@@ -92,6 +95,9 @@ export function newCounters(): Counters {
     deaths: 0,
     conflicts: 0,
     mergesRefused: 0,
+    pushPulls: 0,
+    acks: 0,
+    nacks: 0,
     implausible: 0,
     eagerRounds: 0,
     broadcastsDropped: 0,

@@ -349,6 +349,7 @@ export class Memberlist {
     options: { knocked: boolean; answered?: boolean } = { knocked: false },
   ): MergeResult {
     const { counters, delegate } = this.#ctx;
+    counters.pushPulls++;
     const conflict = versionConflict(remote.nodes, this.nodes());
     if (conflict !== undefined) {
       counters.mergesRefused++;

@@ -203,12 +203,15 @@ export class Prober {
   /** Takes an ack; the reader stands after the type byte. */
   receiveAck(reader: MsgpackReader): void {
     const ack = decodeAck(reader);
+    this.#ctx.counters.acks++;
     this.#pending.get(ack.seqNo)?.onAck(ack.payload);
   }
 
   /** Takes a nack; the reader stands after the type byte. */
   receiveNack(reader: MsgpackReader): void {
-    this.#pending.get(decodeNack(reader).seqNo)?.onNack();
+    const { seqNo } = decodeNack(reader);
+    this.#ctx.counters.nacks++;
+    this.#pending.get(seqNo)?.onNack();
   }
 
   /**

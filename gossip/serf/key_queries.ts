@@ -56,6 +56,9 @@ export class KeyManager {
   readonly #doors: Map<string, Uint8Array>;
   /** Members that were pruned: what others still remember of them does not count. */
   readonly #shut = new Set<string>();
+  /** Rings sealed for members that missed a rotation, and rings that this node took over from others. */
+  sealed = 0;
+  taken = 0;
   #version: number;
   #publicKey: string | undefined;
   #seals = SEAL_BURST;
@@ -167,6 +170,7 @@ export class KeyManager {
   ): Uint8Array | undefined {
     const to = (options.member && publicKeyIn(options.member.tags)) ?? this.#doors.get(name);
     if (this.#keyring === undefined || to === undefined || !this.#maySeal(options.nowMs)) return undefined;
+    this.sealed++;
     try {
       return sealRing(this.#state(this.#keyring), { to, secret: this.#secret, random: this.#options.random });
     } catch {
@@ -224,6 +228,7 @@ export class KeyManager {
     }
     this.#rememberRetired(state);
     this.#version = Math.max(this.#version, Math.min(state.version, MAX_VERSION));
+    this.taken++;
     this.#options.changed(keyring.keys());
     return !sameKeys(before, keyring.keys());
   }

@@ -9,6 +9,7 @@ import { Endpoint } from "../endpoint.ts";
 import type { Memberlist } from "../memberlist/memberlist.ts";
 import type { Random } from "../random.ts";
 import type { SerfConfig } from "./config.ts";
+import type { SerfCounters } from "./counters.ts";
 import type { QueryEvent, SerfEvent } from "./events.ts";
 import { filtersMatch } from "./filters.ts";
 import type { KeyManager, KeyOperation } from "./key_queries.ts";
@@ -54,6 +55,7 @@ export interface QueriesOptions {
   members: Members;
   keys: KeyManager;
   random: Random;
+  counters: SerfCounters;
   emit(event: SerfEvent): void;
   seen: SeenMessages;
   /** Queues a query, with memberlist's type byte, for everyone. */
@@ -163,6 +165,7 @@ export class Queries {
     const { memberlist, members, broadcast, seen } = this.#options;
     seen.add(queued);
     if (!this.log.accept(message.ltime, message.id)) return;
+    this.#options.counters.queries++;
     if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(queued);
     const self = members.get(memberlist.self.name);
     if (self === undefined || !filtersMatch(message.filters, self)) return;
@@ -246,12 +249,15 @@ export class Queries {
 
   /** Takes an answer; the reader stands after the type byte. */
   receiveResponse(reader: MsgpackReader): void {
-    this.#open.respond(codec.decodeQueryResponse(reader));
+    const response = codec.decodeQueryResponse(reader);
+    this.#options.counters.queryAnswers++;
+    this.#open.respond(response);
   }
 
   /** Hands a relayed message on; the reader stands after the type byte. */
   receiveRelay(reader: MsgpackReader): void {
     const header = decodeRelayHeader(reader);
+    this.#options.counters.relays++;
     const message = reader.bytes.slice(reader.at, reader.end);
     if (message.length === 0) throw new DecodeError("relay", "it holds no message");
     this.#options.memberlist.sendUser(new Endpoint(header.addr, header.port), message);

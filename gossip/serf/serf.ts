@@ -16,6 +16,7 @@ import type { WrapOptions } from "../codec/packet.ts";
 import { asUser, Broadcasts } from "./broadcasts.ts";
 import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
+import { newSerfCounters, type SerfCounters } from "./counters.ts";
 import { CoordinateClient } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
 import { KeyManager, type KeyMemory } from "./key_queries.ts";
@@ -133,6 +134,7 @@ export class SerfCore {
       random: options.random,
       emit,
       seen: this.#seen,
+      counters: this.counters,
       broadcast: (message) => this.#broadcasts.query(message),
     });
     this.#sync = new StateSync({
@@ -147,6 +149,7 @@ export class SerfCore {
     });
   }
 
+  readonly counters: SerfCounters = newSerfCounters();
   /** Whether each probe's outcome is an event. */
   reportProbes = false;
 
@@ -366,6 +369,7 @@ export class SerfCore {
     // One from the far future may be taken later, once this node has caught up.
     if (queued !== undefined && message.ltime < this.#userEvents.clock.time) this.#seen.add(queued);
     if (!isNew) return;
+    this.counters.userEvents++;
     if (queued !== undefined) this.#broadcasts.userEvent(queued);
     const { ltime, name, coalesce } = message;
     this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
