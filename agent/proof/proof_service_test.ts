@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
+import { silentLog } from "../../runtime/log.ts";
+import { translateErrors } from "../api/errors.ts";
 import { memoryIdentity } from "../beacon/testing.ts";
 import type { Workload } from "../workloads/workload.ts";
 import type { ProofKeeper } from "./keeper.ts";
@@ -24,7 +26,12 @@ function serve(lines: string[], hold: () => Promise<void> = () => Promise.resolv
     throw new RuntimeError("not-found", `Cannot find workload "${id}"`);
   };
   const service = proofService({ keeper, identity, nodeName: "n1", get });
-  return createClient(ProofService, createRouterTransport((router) => router.service(ProofService, service)));
+  return createClient(
+    ProofService,
+    createRouterTransport((router) => router.service(ProofService, service), {
+      router: { interceptors: [translateErrors(silentLog)] },
+    }),
+  );
 }
 
 Deno.test("proofs are found by name while the workload runs, by id also when it was stopped", async () => {
