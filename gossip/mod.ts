@@ -41,6 +41,7 @@ export {
   type SerfListener,
 } from "./serf.ts";
 export type { KeyResult } from "./key_result.ts";
+export { type KeyHolder, rotateKey, type Rotation } from "./rotate.ts";
 export type { JoinOptions, RetryOptions } from "./net/joiner.ts";
 export { type Resolver, systemResolver } from "./net/resolve.ts";
 export type { PayloadLimits } from "./serf/payload_limits.ts";

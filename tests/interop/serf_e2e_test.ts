@@ -139,6 +139,9 @@ Deno.test("encrypted: joins, rotates keys each way, plaintext is refused", async
   await until("the agent sees us", async () => await agent.status("ours") === "alive");
   await assert.rejects(() => plain.join([agent.address]), /Cannot join/);
   await assert.rejects(() => plain.join([here(node)]), /Cannot join/);
+  await using plainAgent = await SerfAgent.start("plain-agent");
+  assert.equal((await plainAgent.tryRun("join", here(node))).ok, false);
+  assert.equal(node.member("plain-agent"), undefined);
 
   const installed = await node.installKey(NEW_KEY, { timeoutMs: 5000 });
   assert.deepEqual([installed.ok, installed.answers, [...installed.errors]], [true, 2, []]);
