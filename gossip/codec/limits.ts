@@ -8,7 +8,7 @@ export const LIMITS = {
   frameBytes: 20 * 1024 * 1024,
   /** Largest decompressed stream message. */
   streamBytes: 40 * 1024 * 1024,
-  /** Largest decompressed packet. */
+  /** What one packet may unpack to, all its compressed parts together. */
   decompressedPacketBytes: 256 * 1024,
   /** Wrappers (compound, compress) inside one another. */
   nesting: 4,

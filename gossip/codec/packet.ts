@@ -89,7 +89,11 @@ export class PacketCodec {
       if (crc32(message, CRC_HEAD) !== stated) throw new DecodeError("packet", "the checksum is wrong");
       start = CRC_HEAD;
     }
-    this.#dispatch(message, start, message.length, { visit, depth: LIMITS.nesting });
+    this.#dispatch(message, start, message.length, {
+      visit,
+      depth: LIMITS.nesting,
+      room: { bytes: LIMITS.decompressedPacketBytes },
+    });
   }
 
   #takeLabel(packet: Uint8Array): Uint8Array {
@@ -105,19 +109,18 @@ export class PacketCodec {
     bytes: Uint8Array,
     start: number,
     end: number,
-    inside: { visit: MessageVisitor; depth: number },
+    inside: { visit: MessageVisitor; depth: number; room: { bytes: number } },
   ): void {
     if (start >= end) throw new DecodeError("packet", "it holds no message");
-    const { visit, depth } = inside;
+    const { visit, depth, room } = inside;
     const type = bytes[start];
     if (type !== MessageType.compound && type !== MessageType.compress) return visit(bytes, start, end);
     if (depth === 0) throw new DecodeError("packet", "its wrappers are nested too deep");
-    const deeper = { visit, depth: depth - 1 };
+    const deeper = { visit, depth: depth - 1, room };
     if (type === MessageType.compress) {
-      const inner = this.#compressor.decompress(
-        bytes.subarray(start, end),
-        LIMITS.decompressedPacketBytes,
-      );
+      // One bound for all that a packet unpacks to: a compound may hold hundreds of them.
+      const inner = this.#compressor.decompress(bytes.subarray(start, end), room.bytes);
+      room.bytes -= inner.length;
       return this.#dispatch(inner, 0, inner.length, deeper);
     }
     decodeCompound(bytes, start, end, (part, from, to) => {

@@ -19,6 +19,7 @@ import { type Random, seededRandom } from "../../gossip/random.ts";
 import { Re2 } from "../../gossip/regexp/match.ts";
 import { RegExpError } from "../../gossip/regexp/parse.ts";
 import { World } from "../sim/world.ts";
+import { AllocationMeter, weigh } from "./allocation.ts";
 
 /** Output bound given to LZW in the fuzzer. */
 const LZW_LIMIT = 64 * 1024;
@@ -26,98 +27,127 @@ const LZW_LIMIT = 64 * 1024;
 const CORE_PACKETS = 20_000;
 const KEY = Uint8Array.from({ length: 16 }, (_, i) => i);
 
-type Target = (bytes: Uint8Array) => void;
+/** Bytes that a decoder may allocate for each byte of its input, and besides. */
+const BYTES_PER_BYTE = 256;
+const BYTES_BESIDES = 64 * 1024;
+/** The same for what unpacks: LZW makes up to this many bytes of one, within its limit; buffers grow by doubling. */
+const LZW_BYTES_PER_BYTE = 4_096;
+const GROWTH = 4;
+
+/** A decoder; gives what it decoded, if anything. */
+type Decode = (bytes: Uint8Array) => unknown;
+
+interface Target {
+  decode: Decode;
+  /** What it may unpack; 0 where it unpacks nothing. */
+  unpacks: number;
+}
 
 /** What the fuzzer found: how many inputs were taken and refused. */
 export interface FuzzReport {
   cases: number;
   accepted: number;
   refused: number;
+  /** Bytes that one case allocated at most. */
+  mostBytes: number;
 }
 
 /**
  * Feeds `cases` damaged messages to every decoder and to a whole core. Throws the first error that is not the typed
- * one, with the input in hex.
+ * one, and where more memory is allocated than the input may cost, with the input in hex.
  */
 export function fuzzGossip(options: { seed: number; cases: number }): FuzzReport {
+  using meter = new AllocationMeter();
   const random = seededRandom(options.seed);
   const corpus = vectors.map((vector) => vector.hex).filter((hex) => hex).map((hex) => fromHex(hex!));
-  const targets = makeTargets(random);
-  const report: FuzzReport = { cases: options.cases, accepted: 0, refused: 0 };
+  const targets = makeTargets(random, meter);
+  const report: FuzzReport = { cases: options.cases, accepted: 0, refused: 0, mostBytes: 0 };
   for (let i = 0; i < options.cases; i++) {
     const bytes = damage(corpus[random.int(corpus.length)], corpus, random);
+    const target = targets[i % targets.length];
+    const where = () => `decoder ${i % targets.length}, "${hex(bytes)}", seed ${options.seed}, case ${i}`;
+    let decoded: unknown;
+    meter.reset();
     try {
-      targets[i % targets.length](bytes);
+      decoded = target.decode(bytes);
       report.accepted++;
     } catch (cause) {
       if (!(cause instanceof DecodeError) && !(cause instanceof RegExpError)) {
-        const target = i % targets.length;
-        throw new Error(`Decoder ${target} throws on "${hex(bytes)}" (seed ${options.seed}, case ${i})`, {
-          cause,
-        });
+        throw new Error(`A decoder throws something else: ${where()}`, { cause });
       }
       report.refused++;
+    }
+    const allocated = meter.bytes + weigh(decoded, bytes);
+    report.mostBytes = Math.max(report.mostBytes, allocated);
+    if (allocated > allowance(target, bytes.length)) {
+      throw new Error(`${allocated} bytes were allocated for ${bytes.length}: ${where()}`);
     }
   }
   return report;
 }
 
-function makeTargets(random: Random): Target[] {
+/** Bytes that a decoder may allocate for an input of `length` bytes. */
+function allowance({ unpacks }: Target, length: number): number {
+  const unpacked = Math.min(unpacks, LZW_BYTES_PER_BYTE * length);
+  return BYTES_BESIDES + BYTES_PER_BYTE * length + GROWTH * unpacked;
+}
+
+function makeTargets(random: Random, meter: AllocationMeter): Target[] {
   const lzw = new LzwDecoder();
   const reader = new MsgpackReader({ strings: rememberStrings() });
   const plain = new StreamCodec({ random });
   const sealed = new StreamCodec({ random, keyring: new Keyring([KEY]) });
   const from = new Endpoint(new Uint8Array([10, 0, 0, 2]), 7946);
   let world = new World({ seed: 1, nodes: 3, profile: "lan", eager: true });
-  let packets = 0;
-  const core: Target = (bytes) => {
-    if (packets++ % CORE_PACKETS === 0) {
-      world = new World({ seed: packets, nodes: 3, profile: "lan", eager: true });
+  let taken = 0;
+  const core: Decode = (bytes) => {
+    if (taken++ % CORE_PACKETS === 0) {
+      world = new World({ seed: taken, nodes: 3, profile: "lan", eager: true });
       world.startKnown();
+      meter.reset();
     }
     const [node] = world.nodes;
-    const error = node.core.memberlist.receivePacket(world.nowMs + packets, from, bytes);
-    node.core.memberlist.tick(world.nowMs + packets);
+    const error = node.core.memberlist.receivePacket(world.nowMs + taken, from, bytes);
+    node.core.memberlist.tick(world.nowMs + taken);
     node.core.memberlist.takeEffects();
     node.core.takeEvents();
     if (error) throw error;
   };
-  const stream = (codec: StreamCodec): Target => (bytes) => {
+  const stream = (codec: StreamCodec): Decode => (bytes) => {
     const whole = codec.reader({ accepted: true });
     const middle = random.int(bytes.length + 1);
     const message = whole.push(bytes.subarray(0, middle)) ?? whole.push(bytes.subarray(middle));
-    if (message?.kind !== "pushPull") return;
-    node(message.message.nodes.length);
+    if (message?.kind !== "pushPull") return message;
+    if (message.message.nodes.length > bytes.length) {
+      throw new Error("more nodes were decoded than there were bytes");
+    }
     const [target] = world.nodes;
     target.core.memberlist.receiveStream(world.nowMs, 1, message);
     target.core.memberlist.takeEffects();
     target.core.takeEvents();
   };
-  const node = (count: number) => {
-    if (count > LIMITS.pushPullNodes) throw new Error(`${count} nodes were decoded`);
-  };
-  const packed = (decode: (reader: MsgpackReader) => unknown): Target => (bytes) => {
-    decode(reader.reset(bytes, Math.min(1, bytes.length)));
-  };
+  const packed = (decode: (reader: MsgpackReader) => unknown): Target => ({
+    decode: (bytes) => decode(reader.reset(bytes, Math.min(1, bytes.length))),
+    unpacks: 0,
+  });
+  const packets = { decode: core, unpacks: LIMITS.decompressedPacketBytes };
+  const plainly = (decode: Decode): Target => ({ decode, unpacks: 0 });
   return [
-    core,
-    core,
-    core,
-    core,
-    stream(plain),
-    stream(sealed),
-    (bytes) => {
-      const out = lzw.decode(bytes, LZW_LIMIT);
-      if (out.length > LZW_LIMIT) throw new Error(`LZW gave ${out.length} bytes`);
-    },
+    packets,
+    packets,
+    packets,
+    packets,
+    { decode: stream(plain), unpacks: LIMITS.streamBytes },
+    { decode: stream(sealed), unpacks: LIMITS.streamBytes },
+    { decode: (bytes) => lzw.decode(bytes, LZW_LIMIT), unpacks: LZW_LIMIT },
     packed(decodePushPull),
     packed(decodeSerfPushPull),
     packed(decodeConflictResponse),
     packed(decodeKeyResponse),
     packed(decodeRelayHeader),
-    (bytes) => decodeFilter(bytes),
-    (bytes) => decodeTags(bytes),
-    (bytes) => new Re2(new TextDecoder().decode(bytes.subarray(0, 64))).test("web-1"),
+    plainly((bytes) => decodeFilter(bytes)),
+    plainly((bytes) => decodeTags(bytes)),
+    plainly((bytes) => new Re2(new TextDecoder().decode(bytes.subarray(0, 64))).test("web-1")),
   ];
 }
 
