@@ -2,9 +2,9 @@ import { Keyring } from "./codec/keyring.ts";
 import { LIMITS } from "./codec/limits.ts";
 import { NO_BYTES } from "./codec/text.ts";
 import { Endpoint, splitHostPort } from "./endpoint.ts";
-import { silentLog } from "./log.ts";
+import { type Log, silentLog } from "./log.ts";
 import { DEFAULT_EAGER, type MemberlistConfig, PROFILES } from "./memberlist/config.ts";
-import { readKeyring, readKeyringExtras, writeKeyring } from "./net/keyring_file.ts";
+import { type KeyringExtras, readKeyring, readKeyringExtras, writeKeyring } from "./net/keyring_file.ts";
 import { privateAddress } from "./net/private_address.ts";
 import { SnapshotFile } from "./net/snapshot_file.ts";
 import { SocketTransport } from "./net/socket_transport.ts";
@@ -24,7 +24,7 @@ export async function createSerf(options: SerfOptions): Promise<Serf> {
   const { log = silentLog, clock = systemClock, random = systemRandom() } = options;
   const { keyringFile } = options;
   const keys = (keyringFile && await readKeyring(keyringFile)) || options.keys || [];
-  const extras = keyringFile === undefined ? undefined : await readKeyringExtras(keyringFile);
+  const extras = keyringFile === undefined ? undefined : await readExtras(keyringFile, log);
   const snapshot = options.snapshotFile === undefined
     ? undefined
     : await SnapshotFile.read(options.snapshotFile, { rejoinAfterLeave: options.rejoinAfterLeave });
@@ -93,6 +93,17 @@ function formerMembers(alive: ReadonlyMap<string, string>, serf: Serf): Address[
     if (endpoint !== undefined) former.push({ name, endpoint });
   }
   return former;
+}
+
+/** A node is better off without its extras than not running at all: they are made anew. */
+async function readExtras(keyringFile: string, log: Log): Promise<KeyringExtras | undefined> {
+  try {
+    return await readKeyringExtras(keyringFile);
+  } catch (error) {
+    log.error("cannot read what is kept beside the key ring; making it anew", {
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
 }
 
 function memberlistConfig(options: SerfOptions): MemberlistConfig {

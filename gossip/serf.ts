@@ -133,6 +133,7 @@ export class Serf implements AsyncDisposable {
       resolver: parts.resolver ?? systemResolver(),
       defaultPort: () => self.endpoint.port,
       isSelf: (endpoint) => endpoint.toString() === self.endpoint.toString(),
+      isAlone: () => parts.core.members.aliveCount <= 1,
       contact: (endpoint, options) => this.#contact(endpoint, options),
     });
     if (parts.metrics) registerMetrics(parts.metrics, this.#core, parts.transport);

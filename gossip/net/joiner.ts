@@ -36,6 +36,8 @@ export interface JoinerOptions {
   defaultPort(): number;
   /** Whether an endpoint is this node's own. */
   isSelf(endpoint: Endpoint): boolean;
+  /** Whether this node knows nobody but itself. */
+  isAlone(): boolean;
   /** Joins through one endpoint; gives the reason of a failure. */
   contact(endpoint: Endpoint, options: JoinOptions): Promise<string | undefined>;
 }
@@ -67,6 +69,8 @@ export class Joiner {
       }
     };
     await Promise.all(Array.from({ length: Math.min(PARALLEL, endpoints.length) }, worker));
+    // It was this node itself that answered, under a name or address of the machine that it does not know as its own.
+    if (joined > 0 && this.#options.isAlone()) joined = 0;
     if (joined === 0 && reasons.length > 0) {
       throw new SerfError(`Cannot join "${addresses.join(", ")}": ${reasons.join("; ")}`);
     }

@@ -28,6 +28,7 @@ function bench(answers: (endpoint: string, calls: number) => string | undefined)
     },
     defaultPort: () => 7946,
     isSelf: (endpoint) => endpoint.equals(new Uint8Array([10, 0, 0, 1]), 7946),
+    isAlone: () => calls.length > 0 && calls.every((endpoint) => endpoint === "127.0.1.1:7946"),
     async contact(endpoint) {
       calls.push(endpoint.toString());
       most = Math.max(most, ++underWay);
@@ -51,6 +52,13 @@ Deno.test("a join passes over this node's own address, and needs no one else whe
   assert.equal(await joiner.join(["self.test", "10.0.0.1:7946", "10.0.0.1:7947"], {}), 1);
   assert.deepEqual(calls, ["10.0.0.1:7947"]);
   assert.equal(await joiner.join(["self.test"], {}), 0);
+});
+
+Deno.test("a join that this node itself answered, at an address it does not know as its own, counts for nothing", async () => {
+  const { joiner } = bench((endpoint) => endpoint.startsWith("127.0.1.1") ? undefined : "refused");
+  assert.equal(await joiner.join(["127.0.1.1"], {}), 0);
+  const both = bench(() => undefined);
+  assert.equal(await both.joiner.join(["127.0.1.1", "10.3.3.3"], {}), 2);
 });
 
 Deno.test("a join that nobody answers says so for every address", async () => {
