@@ -125,7 +125,14 @@ export async function startNode(
     }),
   );
   const proofs = stack.use(
-    openProofs(config, { manager, engine, identity, registry: metrics.registry, log }),
+    openProofs(config, {
+      manager,
+      engine,
+      identity,
+      registry: metrics.registry,
+      onProofs: () => own.cluster?.localChanged(),
+      log,
+    }),
   );
   metrics.connect({ workloads: () => manager.list(), ledger: () => manager, proxy });
   proofs.keeper.start();

@@ -30,6 +30,8 @@ export interface NodeProofsOptions {
   engine: Pick<ContainerEngine, "metrics">;
   identity: NodeIdentity;
   registry: Registry;
+  /** Told that workloads have newer proofs. */
+  onProofs?: () => void;
   log: Log;
 }
 
@@ -54,6 +56,7 @@ export function openProofs(
       const timer = setTimeout(callback, delayMs);
       return () => clearTimeout(timer);
     },
+    onProofs: options.onProofs,
     observe,
   });
   return {

@@ -164,7 +164,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     this.#parts = parts;
     this.membership = membership;
     this.core = core;
-    const view = this.view = new ClusterView(core);
+    const view = this.view = new ClusterView(core, (id) => manager.find(id)?.proof);
     const peer = (to: string) => network.client(PeerService, to);
     const local = this.#local = new LocalNode({
       nodeId,

@@ -7,6 +7,7 @@ import {
   type VmSpawnRequest,
   type VmSpawnResponse,
   VmSpawnResponseSchema,
+  type WorkloadProof,
   type WorkloadState,
   WorkloadStateSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
@@ -22,17 +23,25 @@ export const UNREACHABLE = "unreachable";
 /** What the API asks about the whole cluster, from what this node knows. */
 export class ClusterView {
   readonly #core: ClusterCore;
+  readonly #ownProof: (id: string) => WorkloadProof | undefined;
 
-  constructor(core: ClusterCore) {
+  /** `ownProof` gives the newest proof of a workload of this node, which its state tells of only now and then. */
+  constructor(
+    core: ClusterCore,
+    ownProof: (id: string) => WorkloadProof | undefined = () => undefined,
+  ) {
     this.#core = core;
+    this.#ownProof = ownProof;
   }
 
   /** Every node with the workloads whose best copy it has. */
   list(): NodesStateResponse {
     const byNode = new Map<string, WorkloadState[]>();
-    for (const { nodeId, isLive, workload } of this.#core.list()) {
+    for (const { nodeId, isLive, isSelf, workload } of this.#core.list()) {
       const workloads = byNode.get(nodeId) ?? [];
-      workloads.push(isLive ? workload : create(WorkloadStateSchema, { ...workload, status: UNREACHABLE }));
+      const proof = isSelf ? this.#ownProof(workload.id) : undefined;
+      const shown = proof === undefined ? workload : create(WorkloadStateSchema, { ...workload, proof });
+      workloads.push(isLive ? shown : create(WorkloadStateSchema, { ...workload, status: UNREACHABLE }));
       byNode.set(nodeId, workloads);
     }
     const states = this.#core.nodes().flatMap(({ id, name, header, member }) => {

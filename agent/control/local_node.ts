@@ -36,7 +36,10 @@ export interface LocalNodeParts {
 export class LocalNode {
   readonly #parts: LocalNodeParts;
   /** What was said of each workload, as long as nothing about it changes. */
-  readonly #told = new WeakMap<Workload, { version: number; record: WorkloadRecord; state: WorkloadState }>();
+  readonly #told = new WeakMap<
+    Workload,
+    { version: number; record: WorkloadRecord; proof: Workload["proof"]; state: WorkloadState }
+  >();
 
   constructor(parts: LocalNodeParts) {
     this.#parts = parts;
@@ -96,11 +99,11 @@ export class LocalNode {
   }
 
   #state(workload: Workload): WorkloadState {
-    const { version, record } = workload;
+    const { version, record, proof } = workload;
     const told = this.#told.get(workload);
-    if (told?.version === version && told.record === record) return told.state;
+    if (told?.version === version && told.record === record && told.proof === proof) return told.state;
     const state = workloadState(workload, this.#parts.manager.url(workload));
-    this.#told.set(workload, { version, record, state });
+    this.#told.set(workload, { version, record, proof, state });
     return state;
   }
 

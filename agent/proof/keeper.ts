@@ -25,6 +25,8 @@ export const MAX_CONCURRENT_PROOFS = 4;
 export const MAX_QUEUED_PER_LOG = 64;
 /** Time between two looks for logs that have had their time, milliseconds. */
 export const SWEEP_INTERVAL_MS = 600_000;
+/** Proofs are told of this long after the first that nobody knows of yet, so that a round is told at once, milliseconds. */
+export const TELL_DELAY_MS = 5_000;
 /** Pause before the events are opened again after this reader was cut off, milliseconds. */
 const RETRY_MS = 1_000;
 
@@ -41,6 +43,8 @@ export interface ProofKeeperOptions {
   /** Milliseconds of a clock that nobody can set. */
   monotonicMs: () => number;
   setTimer: (callback: () => void, delayMs: number) => () => void;
+  /** Told, after {@linkcode TELL_DELAY_MS}, that workloads have newer proofs. */
+  onProofs?: () => void;
   /** Told what the metrics count. */
   observe?: (observation: ProofObservation) => void;
 }
@@ -82,6 +86,7 @@ export class ProofKeeper implements AsyncDisposable {
   readonly #closing = new AbortController();
   #watching?: Promise<void>;
   #cancelTimer = () => {};
+  #cancelTelling?: () => void;
   #isTicking = false;
   #sweptMs = -Infinity;
 
@@ -152,6 +157,7 @@ export class ProofKeeper implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new RuntimeError("canceled", "Cannot go on: the agent is stopping"));
     this.#cancelTimer();
+    this.#cancelTelling?.();
     await this.#watching;
     await this.#queue.settled();
   }
@@ -261,8 +267,20 @@ export class ProofKeeper implements AsyncDisposable {
     const entry: ProofEntry = { ...signBody(body, identity), ...(tail === undefined && { spec }) };
     await tracked.log.append(entry, { identity, nowMs: nowMs() });
     tracked.lastMs = measuredMs;
-    if (workload !== undefined) workload.proof = proofMessage(entry);
+    if (workload !== undefined) {
+      workload.proof = proofMessage(entry);
+      this.#tell();
+    }
     observe?.({ kind: "generated", durationMs: monotonicMs() - beganMs });
+  }
+
+  #tell(): void {
+    const { onProofs, setTimer } = this.#options;
+    if (onProofs === undefined || this.#closing.signal.aborted) return;
+    this.#cancelTelling ??= setTimer(() => {
+      this.#cancelTelling = undefined;
+      onProofs();
+    }, TELL_DELAY_MS);
   }
 
   // ---- Time.

@@ -6,7 +6,7 @@ import { memoryIdentity } from "../beacon/testing.ts";
 import { drain, FakeClock, request, settle, startManager } from "../workloads/testing.ts";
 import type { ProofBody } from "./body.ts";
 import { peekLine } from "./entry.ts";
-import { MAX_CONCURRENT_PROOFS, ProofKeeper, type ProofObservation } from "./keeper.ts";
+import { MAX_CONCURRENT_PROOFS, ProofKeeper, type ProofObservation, TELL_DELAY_MS } from "./keeper.ts";
 import { ProofLogs } from "./log_store.ts";
 import { verifyMessage } from "./message.ts";
 
@@ -30,6 +30,7 @@ async function startKeeper(
   const engine = parts.engine ?? new MemoryEngine({ nowMs: () => clock.nowMs });
   let keeper!: ProofKeeper;
   let cutOff = () => {};
+  const told = { times: 0 };
   const { manager, proxy } = await startManager({
     ...parts,
     engine,
@@ -54,6 +55,7 @@ async function startKeeper(
         nowMs: () => clock.nowMs + skew.ms,
         monotonicMs: () => monotonic.ms,
         setTimer: clock.setTimer,
+        onProofs: () => told.times++,
         observe: (observation) => observed.push(observation),
       });
       keeper.start();
@@ -78,6 +80,7 @@ async function startKeeper(
     logs,
     observed,
     quiet,
+    told,
     cutOff: () => cutOff(),
     async pass(ms: number) {
       monotonic.ms += ms;
@@ -315,6 +318,10 @@ Deno.test("however many workloads are due, so many are measured at once", () =>
       while ((await node.bodies(id)).length < 2) await node.quiet();
     }
     assert.equal(most, MAX_CONCURRENT_PROOFS);
+    // The starts were told of once, and so is the round.
+    assert.equal(node.told.times, 1);
+    await node.pass(TELL_DELAY_MS);
+    assert.equal(node.told.times, 2);
     await node.stop();
   }));
 
