@@ -43,3 +43,15 @@ Deno.test("a key ring is never sealed twice alike, nor for a public key that eve
   assert.notDeepEqual(sealRing(ring, { to, secret, random }), sealRing(ring, { to, secret, random }));
   assert.throws(() => sealRing(ring, { to: new Uint8Array(32), secret, random }));
 });
+
+Deno.test("a sealed key ring that was damaged anyhow gives nothing but the typed decode error", () => {
+  const secret = random.bytes(32);
+  const sealed = sealRing(ring, { to: publicOf(secret), secret: random.bytes(32), random });
+  for (let i = 0; i < 300; i++) {
+    const damaged = i % 3 === 0
+      ? random.bytes(random.int(300))
+      : sealed.slice(0, random.int(sealed.length + 1));
+    if (damaged.length > 0) damaged[random.int(damaged.length)] ^= 1 + random.int(255);
+    assert.throws(() => openRing(damaged, secret), DecodeError);
+  }
+});

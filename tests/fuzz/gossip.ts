@@ -11,7 +11,13 @@ import {
   decodeKeyResponse,
   decodeRelayHeader,
 } from "../../gossip/codec/serf_internal.ts";
-import { decodeSerfPushPull } from "../../gossip/codec/serf_push_pull.ts";
+import { publicOf, sealRing } from "../../gossip/codec/sealed_ring.ts";
+import {
+  decodeSerfPushPull,
+  emptySerfPushPull,
+  encodeSerfPushPull,
+  readKeyring,
+} from "../../gossip/codec/serf_push_pull.ts";
 import { StreamCodec } from "../../gossip/codec/stream.ts";
 import { decodeTags } from "../../gossip/codec/tags.ts";
 import { Endpoint } from "../../gossip/endpoint.ts";
@@ -33,6 +39,8 @@ const BYTES_BESIDES = 64 * 1024;
 /** The same for what unpacks: LZW makes up to this many bytes of one, within its limit; buffers grow by doubling. */
 const LZW_BYTES_PER_BYTE = 4_096;
 const GROWTH = 4;
+
+const SECRET = Uint8Array.from({ length: 32 }, (_, i) => 40 + i);
 
 /** A decoder; gives what it decoded, if anything. */
 type Decode = (bytes: Uint8Array) => unknown;
@@ -60,6 +68,7 @@ export function fuzzGossip(options: { seed: number; cases: number }): FuzzReport
   using meter = new AllocationMeter();
   const random = seededRandom(options.seed);
   const corpus = vectors.map((vector) => vector.hex).filter((hex) => hex).map((hex) => fromHex(hex!));
+  corpus.push(...ownForms(random));
   const targets = makeTargets(random, meter);
   const report: FuzzReport = { cases: options.cases, accepted: 0, refused: 0, mostBytes: 0 };
   for (let i = 0; i < options.cases; i++) {
@@ -90,6 +99,14 @@ export function fuzzGossip(options: { seed: number; cases: number }): FuzzReport
 function allowance({ unpacks }: Target, length: number): number {
   const unpacked = Math.min(unpacks, LZW_BYTES_PER_BYTE * length);
   return BYTES_BESIDES + BYTES_PER_BYTE * length + GROWTH * unpacked;
+}
+
+/** What no captured agent sends: the parts of a push/pull that are ours, and a ring sealed for one node. */
+function ownForms(random: Random): Uint8Array[] {
+  const keyring = { version: 3, keys: [KEY], retired: [random.bytes(32)] };
+  const sealedRing = sealRing(keyring, { to: publicOf(SECRET), secret: random.bytes(32), random });
+  const doors: [string, Uint8Array][] = [["away", random.bytes(32)]];
+  return [sealedRing, encodeSerfPushPull({ ...emptySerfPushPull(), keyring, sealedRing, doors, from: "n" })];
 }
 
 function makeTargets(random: Random, meter: AllocationMeter): Target[] {
@@ -142,6 +159,7 @@ function makeTargets(random: Random, meter: AllocationMeter): Target[] {
     { decode: (bytes) => lzw.decode(bytes, LZW_LIMIT), unpacks: LZW_LIMIT },
     packed(decodePushPull),
     packed(decodeSerfPushPull),
+    packed(readKeyring),
     packed(decodeConflictResponse),
     packed(decodeKeyResponse),
     packed(decodeRelayHeader),
