@@ -70,6 +70,8 @@ export interface ClusterConfig {
   tags: Readonly<Record<string, string>>;
   /** Reschedule what ran on nodes that failed; `majority`: only where most of the last known members are seen. */
   respawn: "off" | "always" | "majority";
+  /** Believe no state that is not signed. */
+  requireSigned: boolean;
 }
 
 export interface TlsFiles {

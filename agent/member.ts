@@ -2,6 +2,9 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Client, ConnectRouter } from "@connectrpc/connect";
 import type { Transport } from "../gossip/mod.ts";
 import type { Log } from "../runtime/log.ts";
+import { PinnedIdentities } from "./beacon/pinned_identities.ts";
+import { IdentitySigner } from "./beacon/state_signature.ts";
+import type { NodeIdentity } from "./beacon/identity.ts";
 import type { ClusterConfig } from "./config.ts";
 import { Cluster, type ClusterParts, type PeerLocation, type PeerNetwork } from "./control/cluster.ts";
 import { DurableFacts } from "./control/durable.ts";
@@ -26,6 +29,7 @@ const SNAPSHOT_FILE = "gossip.snapshot";
 /** What {@linkcode openMember} is given besides the parts of a {@linkcode Cluster}. */
 export interface MemberOptions extends Omit<ClusterParts, "network" | "durable" | "gossip" | "hopPort"> {
   dataDir: string;
+  identity: NodeIdentity;
   ring: GossipKeys;
   proxy: HopEnd;
   observePeers?: Observe;
@@ -38,8 +42,10 @@ export interface MemberOptions extends Omit<ClusterParts, "network" | "durable" 
 export async function openMember(options: MemberOptions): Promise<Cluster> {
   const { config, dataDir, nodeId, ring, log } = options;
   const certificate = await loadPeerCertificate(dataDir, { nowMs: Date.now() });
+  const pins = await PinnedIdentities.open(dataDir, { requireSigned: config.requireSigned, log });
   const durable = await DurableFacts.open(`${dataDir}/${CLUSTER_DIR}`, log);
   await using stack = new AsyncDisposableStack();
+  stack.use(pins);
   // Until there is a member, whose ring may change.
   const own: { member?: Cluster } = {};
   const clusterKeys = () => own.member?.membership.keys ?? ring.keys;
@@ -59,6 +65,8 @@ export async function openMember(options: MemberOptions): Promise<Cluster> {
   network.onHop = (socket) => proxy.acceptHop(socket);
   const member = own.member = await Cluster.open({
     ...options,
+    signer: new IdentitySigner(options.identity),
+    verifier: pins.verifier,
     config: { ...config, bind: network.address },
     network,
     durable,

@@ -145,6 +145,7 @@ export async function startNode(
       config: config.cluster,
       dataDir: config.dataDir,
       ring: parts.ring,
+      identity,
       nodeId: identity.nodeId,
       nodeName: config.nodeName,
       version,

@@ -28,7 +28,14 @@ const SPAWN = "/cluster.services.api.ClusterService/Spawn";
 
 const config: AgentConfig = {
   nodeName: "n1",
-  cluster: { bind: { host: "127.0.0.1", port: 0 }, joins: [], profile: "local", tags: {}, respawn: "off" },
+  cluster: {
+    bind: { host: "127.0.0.1", port: 0 },
+    joins: [],
+    profile: "local",
+    tags: {},
+    respawn: "off",
+    requireSigned: false,
+  },
   dataDir: "/nonexistent",
   stateDir: "/nonexistent",
   containerdSocket: "/nonexistent/c.sock",

@@ -120,6 +120,7 @@ function clusterConfig(
     key,
     profile: options.profile,
     tags,
+    requireSigned: options.requireSigned === true,
     respawn: options.respawnOnNodeFailure !== true
       ? "off"
       : options.respawnQuorum === "majority"

@@ -139,6 +139,9 @@ export function addAgentOptions(command: Command) {
         .default("any" as const),
     )
     .addOption(
+      new Option("--require-signed", "believe no state of a node that is not signed by its identity"),
+    )
+    .addOption(
       new Option(
         "--cluster-policy <file>",
         "policy of the cluster, read again when it changes and on SIGHUP",

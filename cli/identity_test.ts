@@ -7,7 +7,9 @@ import { runCli } from "./testing/run_cli.ts";
 
 Deno.test("identity show and rotate ask the agent; the id stays, the key changes", async () => {
   const identity = memoryIdentity();
-  await using api = await serveFakeApi({ identity: identityService(identity, "n1") });
+  await using api = await serveFakeApi({
+    identity: identityService(identity, { nodeName: "n1", onRotated() {} }),
+  });
   const call = async (...args: string[]) => {
     const { code, out, err } = await runCli(["identity", ...args, "--api", api.address]);
     assert.equal(code, 0, err);

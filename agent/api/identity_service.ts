@@ -7,10 +7,10 @@ import { rotationText } from "../beacon/identity_rotation.ts";
 /** Who this node is, and its change of key. */
 export function identityService(
   identity: RotatableIdentity,
-  nodeName: string,
+  options: { nodeName: string; onRotated: () => void },
 ): ServiceImpl<typeof IdentityService> {
   const message = () => ({
-    nodeName,
+    nodeName: options.nodeName,
     nodeId: identity.nodeId,
     publicKey: identity.publicKey as Uint8Array<ArrayBuffer>,
     rotations: identity.rotations.map(rotationText),
@@ -20,6 +20,7 @@ export function identityService(
     async rotate() {
       try {
         await identity.rotate(Date.now());
+        options.onRotated();
       } catch (error) {
         throw new RuntimeError("failed", (error as Error).message, { cause: error });
       }

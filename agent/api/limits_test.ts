@@ -81,6 +81,7 @@ async function start() {
     workloads: new WorkloadApi({ api, manager, engine }).service(),
     admin: {} as ClusterServices["admin"],
     facts: () => ({}) as ClusterFacts,
+    localChanged() {},
   };
   const facts = {
     nodeName: "n1",

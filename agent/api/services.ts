@@ -50,6 +50,8 @@ export interface ClusterServices {
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
   /** For `info`. */
   facts(): ClusterFacts;
+  /** Tells the members what is different about this node. */
+  localChanged(): void;
 }
 
 /** What a node says of itself as a member. */
@@ -85,7 +87,13 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(NodeService, nodeService(options));
     if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));
     router.service(ProofService, options.proofs);
-    router.service(IdentityService, identityService(options.identity, options.facts.nodeName));
+    router.service(
+      IdentityService,
+      identityService(options.identity, {
+        nodeName: options.facts.nodeName,
+        onRotated: () => cluster.localChanged(),
+      }),
+    );
   };
 }
 

@@ -334,6 +334,7 @@ export class OwnState {
       tags,
       agentVersion,
       publicKey: signer?.publicKey,
+      rotations: [...signer?.rotations ?? []],
       incarnation: this.#incarnation,
       version: this.#version,
     });

@@ -57,7 +57,9 @@ export type ClusterEffect =
 /** How this node's state is signed; the beacon's part. What the bytes say is defined at `StateUpdate` in peer.proto. */
 export interface StateSigner {
   /** Goes into `public_key`. */
-  readonly publicKey: Uint8Array;
+  readonly publicKey: Uint8Array<ArrayBuffer>;
+  /** Goes into `rotations`. */
+  readonly rotations: readonly string[];
   /** The signature as it goes into `state_signature`. */
   sign(bytes: Uint8Array): string;
 }

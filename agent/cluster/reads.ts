@@ -21,6 +21,8 @@ export interface NodeSummary {
   /** Its state without workloads; absent while nothing of it is known. */
   header: NodeStateResponse | undefined;
   workloads: number;
+  /** Whether its state is signed by its own key; its own is, to itself. */
+  isVerified: boolean;
 }
 
 /** A copy of a workload, and whether its node is there. */
@@ -64,6 +66,7 @@ export class Reads {
       member: selfMember,
       header: own.header,
       workloads: own.workloads.size,
+      isVerified: true,
     };
     const others = Array.from(table.nodes.values(), ({ id, kind, life, member, state }): NodeSummary => ({
       id,
@@ -74,6 +77,7 @@ export class Reads {
       member,
       header: state?.header,
       workloads: state?.workloads.size ?? 0,
+      isVerified: state?.isVerified ?? false,
     }));
     return [self, ...others];
   }

@@ -46,6 +46,8 @@ export interface KnownState extends StateVersion {
   /** Of the update that led to this version: its signature covers them. */
   tombstones: readonly Tombstone[];
   signature: string;
+  /** Whether the signature was checked and is good. */
+  isVerified: boolean;
 }
 
 /** How an update came: in a gossip event, from the node itself, or from another that knows it. */
@@ -180,7 +182,7 @@ export class StateTable {
       publicKey: state.header.publicKey,
     }) ?? "unsigned";
     if (typeof verdict === "object") return refuse(verdict.refused);
-    view.state = state;
+    view.state = { ...state, isVerified: verdict === "verified" };
     return { kind: "applied", ids, tombstones: given.tombstones };
   }
 
@@ -250,6 +252,7 @@ export class StateTable {
       bytes,
       tombstones: given.tombstones,
       signature: given.stateSignature,
+      isVerified: false,
     };
     return { state, ids, root };
   }

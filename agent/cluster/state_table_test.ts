@@ -110,6 +110,7 @@ Deno.test("a signature covers wholes and differences, and holds for a state put 
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
   const signer: StateSigner = {
     publicKey: new Uint8Array(publicKey.export({ type: "spki", format: "der" })),
+    rotations: [],
     sign: (bytes) => sign(null, bytes, privateKey).toString("base64"),
   };
   const verifier: StateVerifier = {

@@ -26,7 +26,9 @@ const LEAVE_ANSWER_MS = 200;
 /** What an operator may do to nodes and workloads; the cluster's part. */
 export interface NodeOperations {
   /** Facts about a member that its state tells. */
-  facts(nodeId: string): { agentVersion: string; cordoned: boolean; workloads: number; kind: string };
+  facts(
+    nodeId: string,
+  ): { agentVersion: string; cordoned: boolean; workloads: number; kind: string; verified: boolean };
   cordon(node: string, cordoned: boolean): Promise<void>;
   drain(node: string, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof MoveEventSchema>>;
   move(

@@ -391,6 +391,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       agentVersion: header?.agentVersion ?? "",
       cordoned: header?.cordoned ?? false,
       workloads: node?.workloads ?? 0,
+      verified: node?.isVerified ?? false,
     };
   }
 }

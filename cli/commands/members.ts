@@ -28,7 +28,7 @@ export async function members(
     await io.out(`${JSON.stringify(wanted.map(memberJson), null, 2)}\n`);
     return exitCode.ok;
   }
-  const header = ["NAME", "ID", "ADDRESS", "STATUS", "KIND", "VERSION", "WORKLOADS", "RTT"];
+  const header = ["NAME", "ID", "ADDRESS", "STATUS", "KIND", "VERSION", "VERIFIED", "WORKLOADS", "RTT"];
   await io.out(formatTable(
     options.detailed ? [...header, "TAGS"] : header,
     wanted.map((member) => [
@@ -38,6 +38,7 @@ export async function members(
       member.cordoned ? `${member.status},cordoned` : member.status,
       member.kind,
       member.agentVersion,
+      member.verified ? "yes" : "no",
       String(member.workloads),
       member.rttMs === undefined ? "" : `${member.rttMs.toFixed(1)} ms`,
       ...options.detailed ? [tagsText(member)] : [],
@@ -48,8 +49,34 @@ export async function members(
 }
 
 function memberJson(member: Member) {
-  const { name, id, address, status, tags, kind, agentVersion, cordoned, workloads, rttMs, isSelf } = member;
-  return { name, id, address, status, tags, kind, agentVersion, cordoned, workloads, rttMs, isSelf };
+  const {
+    name,
+    id,
+    address,
+    status,
+    tags,
+    kind,
+    agentVersion,
+    cordoned,
+    workloads,
+    rttMs,
+    isSelf,
+    verified,
+  } = member;
+  return {
+    name,
+    id,
+    address,
+    status,
+    tags,
+    kind,
+    agentVersion,
+    verified,
+    cordoned,
+    workloads,
+    rttMs,
+    isSelf,
+  };
 }
 
 function tagsText({ tags }: Member): string {

@@ -28,7 +28,14 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
   const namespace = `n${crypto.randomUUID().slice(0, 8)}`;
   const config = {
     nodeName: "n1",
-    cluster: { bind: { host: "127.0.0.1", port: 0 }, joins: [], profile: "local", tags: {}, respawn: "off" },
+    cluster: {
+      bind: { host: "127.0.0.1", port: 0 },
+      joins: [],
+      profile: "local",
+      tags: {},
+      respawn: "off",
+      requireSigned: false,
+    },
     dataDir: `${dir}/data`,
     stateDir: `${dir}/state`,
     containerdSocket: `${dir}/data/containerd.sock`,

@@ -61,7 +61,8 @@ export const FetchStatesRequestSchema: GenMessage<FetchStatesRequest> = /*@__PUR
  * in binary) in the order of their ids. Binary is as protobuf writes it: fields by number, those unknown to the reader behind
  * them, map entries in the order in which they came; so new fields take numbers above all others of their message.
  *
- * state_signature is made over the ASCII text "hypercore state 1", a zero byte, the root of the state at this version, and the
+ * state_signature is Ed25519 in base64, by the node's identity, over the ASCII text "hypercore/state/1", a line feed (so with every
+ * signature of an identity), and these bytes: the ASCII text "hypercore state 1", a zero byte, the root of the state at this version, and the
  * SHA-256 over the SHA-256 of each of the update's tombstones in binary. It covers a difference as it covers the whole: both lead to
  * the same root, so a state that was put together from differences is still its owner's, whoever passes it on.
  *
