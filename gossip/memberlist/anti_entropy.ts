@@ -17,14 +17,17 @@ export function pushPullScale(intervalMs: number, nodes: number): number {
 }
 
 /**
- * Exchanges whole states with a random node: every so often, and soon where much of the view has changed. After a mass
- * restart, or when two halves find each other, a few exchanges tell what gossip would take minutes for.
+ * Exchanges whole states with a random node: every so often, and soon where much of the view has changed, again and again
+ * until nothing changes any more. After a mass restart, or when two halves find each other, a few exchanges tell what
+ * gossip would take minutes for.
  */
 export class AntiEntropy {
   readonly #ctx: Context;
   readonly #exchange: () => void;
   #timer: Timer | undefined;
+  /** Whether the next exchange is an early one. */
   #isEarly = false;
+  /** Changes of the view since the last exchange began. */
   #changes = 0;
 
   /** `exchange` is called when it is time for one. */
@@ -43,22 +46,31 @@ export class AntiEntropy {
   changed(): void {
     this.#changes++;
     if (this.#isEarly || this.#timer === undefined) return;
-    const { table, nowMs, random } = this.#ctx;
+    const { table, nowMs } = this.#ctx;
     if (this.#changes < Math.max(CATCH_UP_CHANGES, table.size * CATCH_UP_SHARE)) return;
-    const pauseMs = (CATCH_UP_MS + table.size * CATCH_UP_MS_PER_NODE) * (0.5 + random.float());
-    if (nowMs + pauseMs >= this.#timer.atMs) return;
+    const atMs = nowMs + this.#pauseMs();
+    if (atMs >= this.#timer.atMs) return;
     this.#timer.cancelled = true;
-    this.#arm(nowMs + pauseMs);
+    this.#arm(atMs);
     this.#isEarly = true;
   }
 
+  #pauseMs(): number {
+    const { table, random } = this.#ctx;
+    return (CATCH_UP_MS + table.size * CATCH_UP_MS_PER_NODE) * (0.5 + random.float());
+  }
+
   #arm(atMs: number): void {
-    const { timers, config, table } = this.#ctx;
-    this.#timer = timers.set(atMs, () => {
-      this.#changes = 0;
-      this.#isEarly = false;
-      this.#arm(this.#ctx.nowMs + pushPullScale(config.pushPullIntervalMs, table.size));
-      this.#exchange();
-    });
+    this.#timer = this.#ctx.timers.set(atMs, () => this.#due());
+  }
+
+  #due(): void {
+    const { config, table, nowMs } = this.#ctx;
+    const scaledMs = pushPullScale(config.pushPullIntervalMs, table.size);
+    // One early exchange after which nothing changed is the last: the view is as whole as that of others.
+    this.#isEarly &&= this.#changes > 0;
+    this.#changes = 0;
+    this.#arm(nowMs + (this.#isEarly ? Math.min(scaledMs, this.#pauseMs()) : scaledMs));
+    this.#exchange();
   }
 }

@@ -29,4 +29,28 @@ export const CANARIES: Readonly<Record<string, (core: SerfCore) => void>> = {
       Object.getPrototypeOf(core.memberlist).pushPull.call(core.memberlist, _to, options, done);
     };
   },
+  /** One node in thirty keeps every event to itself. */
+  secretive(core) {
+    if (core.memberlist.self.name !== "node-2") return;
+    const take = core.takeEvents.bind(core);
+    core.takeEvents = () => take().filter((event) => event.kind !== "user");
+  },
+  /** Sets a timer with each packet and never runs it. */
+  hoarder(core) {
+    const { memberlist } = core;
+    const receive = memberlist.receivePacket.bind(memberlist);
+    memberlist.receivePacket = (nowMs, from, packet) => {
+      for (let i = 0; i < 100; i++) memberlist.timers.set(nowMs + 86_400_000, () => {});
+      return receive(nowMs, from, packet);
+    };
+  },
+  /** After a while one node answers but no longer asks. */
+  idle(core) {
+    if (core.memberlist.self.name !== "node-3") return;
+    const { memberlist } = core;
+    const tick = memberlist.tick.bind(memberlist);
+    memberlist.tick = (nowMs) => nowMs < 60_000 ? tick(nowMs) : undefined;
+    const next = memberlist.nextWakeMs.bind(memberlist);
+    memberlist.nextWakeMs = () => memberlist.nowMs < 60_000 ? next() : undefined;
+  },
 };

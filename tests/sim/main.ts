@@ -1,6 +1,6 @@
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { CANARIES } from "./canary.ts";
-import { runScenario } from "./scenario.ts";
+import { replayCommand, runScenario } from "./scenario.ts";
 
 const PROFILES: readonly string[] = ["hypercore", "lan", "wan", "local"];
 
@@ -27,18 +27,15 @@ function main(args: readonly string[]): number {
     return 2;
   }
   const startMs = performance.now();
-  const replay =
-    `deno task sim --seed ${seed} --nodes ${nodes} --loss ${loss} --minutes ${minutes} --profile ${profile}` +
-    (canary ? ` --canary ${canary}` : "");
+  const options = { seed, nodes, minutes, loss, profile: profile as Profile };
   try {
-    const tamper = canary ? CANARIES[canary] : undefined;
-    const report = runScenario({ seed, nodes, minutes, loss, profile: profile as Profile, tamper });
+    const report = runScenario({ ...options, tamper: canary ? CANARIES[canary] : undefined });
     console.log(JSON.stringify({ seed, nodes, minutes, loss, profile, ...report }));
     console.log(`ok in ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
     return 0;
   } catch (error) {
     console.error(error);
-    console.error(`Seed ${seed} fails. See it again: ${replay}`);
+    console.error(`Seed ${seed} fails. See it again: ${replayCommand({ ...options, canary })}`);
     return 1;
   }
 }

@@ -1,10 +1,14 @@
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { utf8 } from "../../gossip/codec/text.ts";
+import { MemberStatus } from "../../gossip/serf/member.ts";
 import type { SerfCore } from "../../gossip/serf/serf.ts";
 import { Checks, Violation } from "./checks.ts";
 import { CALM } from "./network.ts";
 import type { SimNode } from "./node.ts";
 import { World } from "./world.ts";
+
+/** Time between two troubles in rough weather. */
+const TROUBLE_MS = 30_000;
 
 /** What a run is told. */
 export interface ScenarioOptions {
@@ -14,6 +18,13 @@ export interface ScenarioOptions {
   loss: number;
   profile: Profile;
   tamper?: (core: SerfCore) => void;
+}
+
+/** The command that runs the same life again. */
+export function replayCommand(options: ScenarioOptions & { canary?: string }): string {
+  const { seed, nodes, loss, minutes, profile, canary } = options;
+  return `deno task sim --seed ${seed} --nodes ${nodes} --loss ${loss} --minutes ${minutes} --profile ${profile}` +
+    (canary ? ` --canary ${canary}` : "");
 }
 
 /** What a run found. */
@@ -40,6 +51,7 @@ export function runScenario(options: ScenarioOptions): Report {
       node.up && cut.side(node) === 0 && world.nowMs >= node.stalledUntilMs &&
       world.nowMs - node.disturbedMs > 60_000,
   );
+  checks.watch(5_000);
   const pick = () => world.nodes[world.random.int(world.nodes.length)];
   const must = (what: string, ms: number | undefined): number => {
     if (ms === undefined) throw new Violation(`${what} did not happen in time`);
@@ -99,18 +111,51 @@ export function runScenario(options: ScenarioOptions): Report {
     world.advanceUntil(() => checks.converged(), { stepMs: 250, limitMs: 900_000 }),
   );
 
-  // Rough weather for the rest of the time.
+  // Rough weather for the rest of the time: loss, reordering, duplicates, stalled processes, ways that are cut in one
+  // direction. What is sent meanwhile arrives in the end.
   world.network.conditions = { loss: options.loss, delayMs: 1, jitterMs: 20, duplicate: 0.02 };
   const endMs = options.minutes * 60_000;
   const packets = world.network.packets;
   const roughMs = Math.max(60_000, endMs - world.nowMs);
+  const sent = troubles(world, world.nowMs + roughMs);
   world.advance(world.nowMs + roughMs);
   const packetsPerNodeSecond = (world.network.packets - packets) / world.nodes.length / (roughMs / 1000);
   world.network.conditions = CALM;
+  world.network.partition();
   must("calming down", world.advanceUntil(() => checks.converged(), { stepMs: 250, limitMs: 300_000 }));
+  must(
+    "the delivery of what was sent in rough weather",
+    world.advanceUntil(
+      () => sent.every((name) => checks.deliveries(`event ${name}`) === world.nodes.length),
+      {
+        stepMs: 1_000,
+        limitMs: 600_000,
+      },
+    ),
+  );
   must("the last event's spread", spread(world, checks, pick()));
   const { falseDeaths } = checks;
   return { bootMs, eventMs, detectionMs, healMs, moveMs, falseDeaths, packetsPerNodeSecond };
+}
+
+/** Every half minute until `endMs` a process stalls, a way is cut in one direction, and an event is sent; gives their names. */
+function troubles(world: World, endMs: number): string[] {
+  const { random, nodes } = world;
+  const sent: string[] = [];
+  const strike = () => {
+    if (world.nowMs >= endMs) return;
+    const stalled = nodes[random.int(nodes.length)];
+    stalled.stalledUntilMs = stalled.disturbedMs = world.nowMs + random.float() * 5_000;
+    const [deaf, unheard] = [random.int(nodes.length), random.int(nodes.length)];
+    world.network.partition((from, to) => from === unheard && to === deaf);
+    const from = nodes[random.int(nodes.length)];
+    const name = `rough-${sent.length}`;
+    sent.push(name);
+    world.run(from, () => from.core.userEvent(world.nowMs, name, utf8("x"), { coalesce: false }));
+    world.at(world.nowMs + TROUBLE_MS, strike);
+  };
+  strike();
+  return sent;
 }
 
 /** Sends a user event; gives the time until every running node has it. */
@@ -134,7 +179,7 @@ function ask(world: World, checks: Checks, from: SimNode): number | undefined {
 function hasMoved(world: World, mover: SimNode): boolean {
   return world.nodes.every((node) => {
     const member = node.core.members.get(mover.name);
-    return member !== undefined && member.status === 1 &&
+    return member !== undefined && member.status === MemberStatus.alive &&
       member.endpoint.equals(mover.endpoint.addr, mover.endpoint.port);
   });
 }

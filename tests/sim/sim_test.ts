@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { CANARIES } from "./canary.ts";
 import { Violation } from "./checks.ts";
-import { runScenario } from "./scenario.ts";
+import { massRestart } from "./mass_restart.ts";
+import { replayCommand, type Report, runScenario, type ScenarioOptions } from "./scenario.ts";
+
+const FRESH_SEEDS = 5;
 
 const RUNS: { seed: number; nodes: number; profile: Profile; loss: number }[] = [
   { seed: 1, nodes: 3, profile: "lan", loss: 0.1 },
@@ -12,24 +15,35 @@ const RUNS: { seed: number; nodes: number; profile: Profile; loss: number }[] = 
   { seed: 5, nodes: 40, profile: "hypercore", loss: 0.2 },
   { seed: 6, nodes: 20, profile: "wan", loss: 0.1 },
   { seed: 7, nodes: 20, profile: "local", loss: 0.1 },
+  { seed: 8, nodes: 100, profile: "lan", loss: 0.2 },
 ];
+
+/** Runs a life; what fails says how to see it again. */
+function live(options: Omit<ScenarioOptions, "tamper">): Report {
+  try {
+    return runScenario(options);
+  } catch (cause) {
+    throw new Error(`Seed ${options.seed} fails. See it again: ${replayCommand(options)}`, { cause });
+  }
+}
 
 for (const run of RUNS) {
   Deno.test(`simulated life of ${run.nodes} nodes, profile ${run.profile}, seed ${run.seed}: every property holds`, () => {
-    runScenario({ ...run, minutes: 15 });
+    live({ ...run, minutes: 15 });
   });
 }
 
 Deno.test("simulated lives with fresh seeds: every property holds", () => {
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < FRESH_SEEDS; i++) {
     const seed = Math.floor(Math.random() * 0x7fff_ffff);
-    try {
-      runScenario({ seed, nodes: 15, profile: "lan", loss: 0.15, minutes: 12 });
-    } catch (cause) {
-      const replay = `deno task sim --seed ${seed} --nodes 15 --loss 0.15 --minutes 12 --profile lan`;
-      throw new Error(`Seed ${seed} fails. See it again: ${replay}`, { cause });
-    }
+    const nodes = 3 + seed % 20;
+    live({ seed, nodes, profile: "lan", loss: (seed % 26) / 100, minutes: 12 });
   }
+});
+
+Deno.test("300 nodes that start within five seconds, none knowing who is up, are one cluster soon", () => {
+  const { wholeAfterMs } = massRestart({ seed: 5, nodes: 300 });
+  assert.ok(wholeAfterMs <= 20_000, `it took ${wholeAfterMs} ms`);
 });
 
 Deno.test("the same seed gives the same life", () => {

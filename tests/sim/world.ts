@@ -38,7 +38,7 @@ export interface WorldOptions {
   tamper?: (core: SerfCore) => void;
 }
 
-/** Thousands of shipping cores on one virtual clock. The README of this folder says how applications come in. */
+/** Thousands of shipping cores on one virtual clock. The README of this folder says how cores on top of gossip come in. */
 export class World {
   nowMs = 0;
   readonly random: Random;
