@@ -75,7 +75,7 @@ export const TAKEOVER_MS = 5_000;
 /** Nodes in the line of rescheduling that act, and that are entrusted with the request. */
 export const MAX_IN_LINE = 3;
 /** A death is waited on for this long, so that views of it agree, milliseconds. */
-export const DEATH_SETTLE_MS = 1_000;
+export const DEATH_SETTLE_MS = 500;
 /** Reschedulings of this node under way at once. */
 export const MAX_RESCHEDULES = 4;
 /** A rescheduling that was not answered is given up after this time, milliseconds. */
