@@ -80,7 +80,9 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
   checks.routes();
 
   // One machine dies, and comes back.
-  const victim = world.agents.reduce((a, b) => a.runtime.workloads.size >= b.runtime.workloads.size ? a : b);
+  const victim = world.agents.slice(1).reduce((a, b) =>
+    a.runtime.workloads.size >= b.runtime.workloads.size ? a : b
+  );
   const placedBefore = new Map(world.placements);
   const lost = [...victim.runtime.workloads.keys()];
   world.kill(victim, { machine: true });
@@ -92,6 +94,20 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
   }
   world.restart(victim);
   until("the return", isRight, HEAL_MS);
+
+  // An agent dies whose containers run on: when it is back, what was started in their stead is what stays. It is the one
+  // that would win among equals.
+  const silent = world.agents[0];
+  const orphans = [...silent.runtime.workloads.keys()];
+  world.kill(silent, { machine: false });
+  until("the second repair", isRight, DETECTION_MS[options.profile] + 30_000);
+  world.restart(silent);
+  until("the second return", isRight, HEAL_MS);
+  for (const id of orphans) {
+    if (silent.runtime.isRunning(id)) {
+      throw new Violation(`${id} went back to the node that was thought dead`);
+    }
+  }
 
   const trouble = new Trouble(world);
   const endMs = world.nowMs + options.minutes * 60_000;
@@ -257,7 +273,7 @@ class Trouble {
 /** As in the original: whoever notices starts it. */
 function everyNodeReschedules(world: ClusterWorld, victim: SimAgent, ids: readonly string[]): void {
   for (const agent of world.up) {
-    world.after(20_000, () => {
+    world.after(4_000, () => {
       for (const id of ids) {
         const record = victim.runtime.workloads.get(id);
         if (record) agent.placeSomewhere({ ...record, generation: record.generation + 1n }, () => {});
