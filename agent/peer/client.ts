@@ -129,6 +129,8 @@ export class PeerClients implements AsyncDisposable {
     const { nodeId, keys, observe } = this.#options;
     const options: PeerSessionOptions = { nodeId, keys, observe, limits: this.#limits };
     const session = new PeerSession(peer, options);
+    // Not Connect's protocol: where a connection is lost Deno ends the streams on it as if they were whole, and only gRPC
+    // frames the bodies of unary calls so that what is cut off shows.
     const transport = createGrpcTransport({
       baseUrl: AUTHORITY,
       sessionManager: session,

@@ -59,6 +59,7 @@ export function reasonOf(error: unknown): string {
     if (reason !== undefined) return reason;
   }
   if (error instanceof ConnectError) {
+    if (error.rawMessage === "HTTP 503") return "it is shutting down";
     if (isCutOff(error)) return "the connection was closed";
     return error.code === Code.Canceled ? "it stopped the call" : error.rawMessage;
   }

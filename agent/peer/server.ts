@@ -8,8 +8,10 @@ import { CALLER, type Caller } from "./caller.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
 
-/** Time that calls in flight get when the server stops, milliseconds. */
-export const CLOSE_MS = 1_000;
+/** Time that calls in flight get to end by themselves when the server stops, milliseconds. */
+export const DRAIN_MS = 500;
+/** Time that they get after that to notice that they are to end, milliseconds. */
+export const ABORT_MS = 500;
 /** Bytes that a sender may be ahead of a slow reader, on one call. */
 export const STREAM_WINDOW_BYTES = 256 << 10;
 /** The same for all calls of a connection. */
@@ -30,9 +32,12 @@ interface Connection {
   /** By what the caller has proved its membership. */
   key: Uint8Array | undefined;
   session: http2.ServerHttp2Session;
+  socket: TLSSocket;
   streams: number;
   /** Since when there are no streams. */
   idleSinceMs: number;
+  /** Ends the connection when a ping stays unanswered. */
+  late: ReturnType<typeof setTimeout> | undefined;
 }
 
 type UniversalHandler = ReturnType<typeof createConnectRouter>["handlers"][number];
@@ -46,9 +51,10 @@ export class PeerServer implements AsyncDisposable {
   readonly #handlers: ReadonlyMap<string, UniversalHandler>;
   /** In the order they came. */
   readonly #connections = new Map<http2.ServerHttp2Session, Connection>();
-  readonly #closing = new AbortController();
+  readonly #shutdown = new AbortController();
+  #isClosing = false;
   /** Who is at the other end of the session that is being made. */
-  #incoming: Pick<Connection, "caller" | "key"> | undefined;
+  #incoming: Pick<Connection, "caller" | "key" | "socket"> | undefined;
   readonly #watch: ReturnType<typeof setInterval>;
 
   constructor({ routes, keys, log, limits }: PeerServerOptions) {
@@ -61,7 +67,7 @@ export class PeerServer implements AsyncDisposable {
       readMaxBytes: this.#limits.messageBytes,
       writeMaxBytes: this.#limits.messageBytes,
       maxTimeoutMs: this.#limits.deadlineMs,
-      shutdownSignal: this.#closing.signal,
+      shutdownSignal: this.#shutdown.signal,
       interceptors: [translateErrors(log)],
     });
     routes(router);
@@ -86,11 +92,11 @@ export class PeerServer implements AsyncDisposable {
 
   /** Serves a connection; from here on it is the server's. Beyond the limits it, or the peer's oldest, is closed. */
   take(socket: TLSSocket, { key, ...caller }: Caller & { key: Uint8Array | undefined }): void {
-    if (this.#closing.signal.aborted || this.#connections.size >= this.#limits.connections) {
+    if (this.#isClosing || this.#connections.size >= this.#limits.connections) {
       this.#log.debug("a node's connection was closed: too many, or stopping", { node: caller.nodeId });
       return void socket.destroy();
     }
-    this.#incoming = { caller, key };
+    this.#incoming = { caller, key, socket };
     // Makes the session before it returns.
     this.#http.emit("connection", socket);
     if (this.#incoming !== undefined) {
@@ -99,17 +105,21 @@ export class PeerServer implements AsyncDisposable {
     }
   }
 
-  /** Lets calls in flight end, for a bounded time, and closes every connection. */
+  /** Takes no more calls, lets those in flight end, for a bounded time, and closes every connection. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closing.signal.aborted) return;
+    if (this.#isClosing) return;
+    this.#isClosing = true;
     clearInterval(this.#watch);
-    const sessions = [...this.#connections.keys()];
-    const closed = sessions.map((session) => new Promise<void>((resolve) => session.once("close", resolve)));
-    for (const session of sessions) session.close();
-    this.#closing.abort();
-    const timer = setTimeout(() => sessions.forEach((session) => session.destroy()), CLOSE_MS);
+    const open = [...this.#connections.values()];
+    const closed = open.map(({ session }) => new Promise<void>((resolve) => session.once("close", resolve)));
+    open.filter(({ streams }) => streams === 0).forEach(destroy);
+    const timers = [
+      setTimeout(() => this.#shutdown.abort(), DRAIN_MS),
+      setTimeout(() => open.forEach(destroy), DRAIN_MS + ABORT_MS),
+    ];
     await Promise.all(closed);
-    clearTimeout(timer);
+    timers.forEach(clearTimeout);
+    this.#shutdown.abort();
     this.#http.close();
   }
 
@@ -119,19 +129,24 @@ export class PeerServer implements AsyncDisposable {
     session.on("error", () => {}); // shows as a close as well
     if (incoming === undefined) return void session.destroy();
     session.setLocalWindowSize(SESSION_WINDOW_BYTES);
-    const connection = { ...incoming, session, streams: 0, idleSinceMs: performance.now() };
+    const idleSinceMs = performance.now();
+    const connection: Connection = { ...incoming, session, streams: 0, idleSinceMs, late: undefined };
     this.#connections.set(session, connection);
-    session.once("close", () => this.#connections.delete(session));
+    session.once("close", () => {
+      clearTimeout(connection.late);
+      this.#connections.delete(session);
+    });
     session.on("stream", (stream) => {
       connection.streams++;
       stream.once("close", () => {
         connection.streams--;
         connection.idleSinceMs = performance.now();
+        if (this.#isClosing && connection.streams === 0) endWhenRead(connection);
       });
     });
     const { nodeId } = incoming.caller;
     const ofPeer = [...this.#connections.values()].filter(({ caller }) => caller.nodeId === nodeId);
-    if (ofPeer.length > this.#limits.connectionsPerPeer) ofPeer[0].session.destroy();
+    if (ofPeer.length > this.#limits.connectionsPerPeer) destroy(ofPeer[0]);
   }
 
   #answer(request: http2.Http2ServerRequest, response: http2.Http2ServerResponse): void {
@@ -140,7 +155,11 @@ export class PeerServer implements AsyncDisposable {
       ? undefined
       : this.#connections.get(session as http2.ServerHttp2Session);
     if (connection === undefined) return void request.stream.close();
-    if (!this.#keys.isInForce(connection.key)) return void connection.session.destroy();
+    if (!this.#keys.isInForce(connection.key)) return destroy(connection);
+    if (this.#isClosing) {
+      response.writeHead(503);
+      return void response.end();
+    }
     const handler = this.#handlers.get((request.url ?? "").split("?", 1)[0]);
     if (handler === undefined) {
       response.writeHead(404);
@@ -162,14 +181,35 @@ export class PeerServer implements AsyncDisposable {
   /** Now and then: closes what nobody uses, whose key is gone, or where nobody answers any more. */
   #look(): void {
     const { serverIdleMs, pingTimeoutMs } = this.#limits;
-    for (const { session, key, streams, idleSinceMs } of this.#connections.values()) {
-      if (!this.#keys.isInForce(key)) session.destroy();
-      else if (streams === 0 && performance.now() - idleSinceMs >= serverIdleMs) session.close();
-      else {
-        const timer = setTimeout(() => session.destroy(), pingTimeoutMs);
-        session.once("close", () => clearTimeout(timer));
-        session.ping(() => clearTimeout(timer));
+    for (const connection of this.#connections.values()) {
+      const { session, key, streams, idleSinceMs, late } = connection;
+      const isIdle = streams === 0 && performance.now() - idleSinceMs >= serverIdleMs;
+      if (isIdle || !this.#keys.isInForce(key)) destroy(connection);
+      else if (late === undefined && !session.destroyed) {
+        const timer = setTimeout(() => destroy(connection), pingTimeoutMs);
+        connection.late = timer;
+        session.ping(() => {
+          clearTimeout(timer);
+          connection.late = undefined;
+        });
       }
     }
   }
+}
+
+/**
+ * Ends a connection when the caller has read the end of its last call, which its answer to a ping tells. Not by GOAWAY:
+ * Deno would cut off the trailers of the calls in flight.
+ */
+function endWhenRead(connection: Connection): void {
+  const { session } = connection;
+  if (!session.destroyed) session.ping(() => connection.streams === 0 && destroy(connection));
+}
+
+/**
+ * Ends a connection and the calls on it. By its socket alone: in Deno 2.9 a session that was destroyed, or that closes by
+ * GOAWAY, takes the whole process with it when its socket is touched once more.
+ */
+function destroy({ socket }: Connection): void {
+  socket.destroy();
 }
