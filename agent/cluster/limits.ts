@@ -30,6 +30,8 @@ export const MAX_REASON_LENGTH = 512;
 export const MAX_STATE_BYTES = MAX_STATE_WORKLOADS * MAX_WORKLOAD_BYTES + 1_048_576;
 /** Nodes whose state is kept. */
 export const MAX_STATES = 16_384;
+/** Port maps (and as many lists, and strings) that workloads of other nodes share. */
+export const MAX_SHARED = 4_096;
 /** Versions that a difference can go back. */
 export const HISTORY_VERSIONS = 1_024;
 /** Beacon data and proofs change all the time: on their own they make a new version this often, milliseconds. */

@@ -47,7 +47,7 @@ type Step =
 interface Own extends ToldWorkload {
   given: WorkloadState;
   /** Of it without proof and time of change. */
-  content: Uint8Array;
+  content: string;
 }
 
 /** What one version changed. */
@@ -281,7 +281,7 @@ export class OwnState {
     const old = this.#workloads.get(given.id);
     if (old?.given === given) return undefined;
     const bare = toldWorkload(create(WorkloadStateSchema, { ...given, proof: undefined, changedAtMs: 0n }));
-    const isSame = old !== undefined && bare.digest.every((byte, i) => byte === old.content[i]);
+    const isSame = old !== undefined && bare.digest === old.content;
     if (isSame) {
       if (sameProof(old.state.proof, given.proof)) {
         old.given = given;

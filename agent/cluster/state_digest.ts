@@ -11,10 +11,10 @@ import {
 
 const SIGNED_PREFIX = new TextEncoder().encode("hypercore state 1\0");
 
-/** SHA-256 of a workload's state, and the length of its binary form in bytes. */
-export function workloadDigest(state: WorkloadState): { digest: Uint8Array; bytes: number } {
+/** SHA-256 of a workload's state as 32 characters of a byte each, and the length of its binary form in bytes. */
+export function workloadDigest(state: WorkloadState): { digest: string; bytes: number } {
   const binary = toBinary(WorkloadStateSchema, state);
-  return { digest: sha256(binary), bytes: binary.length };
+  return { digest: createHash("sha256").update(binary).digest("binary"), bytes: binary.length };
 }
 
 /** A state without workloads, tombstones and signature. */
@@ -33,16 +33,10 @@ export function headerDigest(state: NodeStateResponse): Uint8Array {
 /** The root of a state: digests of the header and of the workloads, in the order of their ids. See `StateUpdate`. */
 export function stateRoot(
   header: Uint8Array,
-  workloads: ReadonlyMap<string, { digest: Uint8Array }>,
+  workloads: ReadonlyMap<string, { digest: string }>,
 ): Uint8Array {
-  const hash = createHash("sha256").update(header);
-  const all = new Uint8Array(workloads.size * 32);
-  let at = 0;
-  for (const id of [...workloads.keys()].sort()) {
-    all.set(workloads.get(id)!.digest, at);
-    at += 32;
-  }
-  return new Uint8Array(hash.update(all).digest());
+  const digests = [...workloads.keys()].sort().map((id) => workloads.get(id)!.digest);
+  return new Uint8Array(createHash("sha256").update(header).update(digests.join(""), "binary").digest());
 }
 
 /** The part of a root that heartbeats carry. */

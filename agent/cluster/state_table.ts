@@ -9,6 +9,7 @@ import { type Heartbeat, type StateUpdate, StateUpdateSchema } from "../../proto
 import { MAX_STATE_BYTES, MAX_STATE_WORKLOADS, MAX_STATED_TOMBSTONES, MAX_STATES } from "./limits.ts";
 import type { ClusterMember, StateVerifier, StateVersion } from "./ports.ts";
 import { headerDigest, headerOf, rootHash, signedBytes, stateRoot, workloadDigest } from "./state_digest.ts";
+import { Sharing } from "./sharing.ts";
 import { TAG } from "./tags.ts";
 
 /** Whether a node is there, as far as this node knows: `stale` is silent, though membership takes it for alive. */
@@ -17,7 +18,7 @@ export type Life = "live" | "stale" | "failed" | "left";
 /** A workload in somebody's state. */
 export interface KnownWorkload {
   state: WorkloadState;
-  digest: Uint8Array;
+  digest: string;
   bytes: number;
 }
 
@@ -68,6 +69,7 @@ export class StateTable {
   readonly #selfId: string;
   readonly #verifier: StateVerifier | undefined;
   readonly #nodes = new Map<string, NodeView>();
+  readonly #sharing = new Sharing();
   #liveCount: number | undefined;
 
   constructor(options: { selfId: string; verifier?: StateVerifier }) {
@@ -238,7 +240,9 @@ export class StateTable {
       else workloads.delete(id);
     };
     for (const id of update.removed) take(id, undefined);
-    for (const state of given.workloads) take(state.id, { state, ...workloadDigest(state) });
+    for (const state of given.workloads) {
+      take(state.id, { ...workloadDigest(state), state: this.#sharing.share(state) });
+    }
     if (workloads.size > MAX_STATE_WORKLOADS) return `it has more than ${MAX_STATE_WORKLOADS} workloads`;
     if (bytes > MAX_STATE_BYTES) return `it has more than ${MAX_STATE_BYTES} bytes`;
     const header = old && update.sameHeader ? mergedHeader(old.header, given) : headerOf(given);

@@ -11,7 +11,7 @@ import { workloadDigest } from "./state_digest.ts";
 /** A workload as this node tells others of it. */
 export interface ToldWorkload {
   state: WorkloadState;
-  digest: Uint8Array;
+  digest: string;
   /** Of its binary form. */
   bytes: number;
 }

@@ -20,7 +20,9 @@ const TCP_RETRY_MS = 200;
 export class Network {
   conditions: LinkConditions;
   packets = 0;
+  /** Of packets. */
   bytes = 0;
+  streamBytes = 0;
   readonly #random: Random;
   #blocked: (from: number, to: number) => boolean = () => false;
 
