@@ -30,10 +30,15 @@ function giveBack(of: Uint8Array, length: number): void {
  * (never str8, never bin), integers in their smallest unsigned form, floats as float64.
  */
 export class MsgpackWriter {
-  #bytes: Uint8Array = room();
+  #bytes: Uint8Array;
   /** Made when first needed: few messages hold floats or large integers. */
   #lazyView: DataView | undefined;
   #length = 0;
+
+  /** `expected` bytes, where they are many, are allocated at once. */
+  constructor(expected = 0) {
+    this.#bytes = expected > INITIAL_BYTES ? new Uint8Array(expected) : room();
+  }
 
   /** Number of bytes written so far. */
   get length(): number {

@@ -23,9 +23,15 @@ export interface PushPullHeader {
   userStateBytes: number;
 }
 
+/** Room for a header, and for an entry whose length is not known. */
+const HEADER_BYTES = 64;
+const ENTRY_BYTES = 160;
+
 /** Encodes a push/pull, with its type byte. */
 export function encodePushPull(message: PushPull): Uint8Array {
-  const out = new MsgpackWriter().byte(MessageType.pushPull).map(3).string("Join").bool(message.join)
+  let expected = HEADER_BYTES + message.userState.length;
+  for (const node of message.nodes) expected += node.stateEntry?.length ?? ENTRY_BYTES;
+  const out = new MsgpackWriter(expected).byte(MessageType.pushPull).map(3).string("Join").bool(message.join)
     .string("Nodes").int(message.nodes.length).string("UserStateLen").int(message.userState.length);
   for (const node of message.nodes) {
     if (node.stateEntry !== undefined) out.verbatim(node.stateEntry);

@@ -168,10 +168,15 @@ export class StreamReader {
     this.#tryOpen = tryOpen;
   }
 
-  /** Takes the next bytes; gives the message once it is complete. Throws {@linkcode DecodeError}. */
+  /** Takes the next bytes, whose memory the message may share; gives it once it is complete. Throws {@linkcode DecodeError}. */
   push(chunk: Uint8Array): StreamMessage | undefined {
     const limit = LIMITS.streamBytes;
     if (this.#length + chunk.length > limit) throw new DecodeError("stream", `it exceeds ${limit} bytes`);
+    if (this.#length === 0) {
+      // Most messages come in one piece, which need not be copied.
+      const message = this.#tryOpen(chunk);
+      if (message !== undefined) return message;
+    }
     if (this.#length + chunk.length > this.#bytes.length) {
       const grown = new Uint8Array(Math.max(this.#length + chunk.length, this.#bytes.length * 2, 4096));
       grown.set(this.#bytes.subarray(0, this.#length));

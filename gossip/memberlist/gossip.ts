@@ -13,8 +13,6 @@ const COMPOUND_HEAD = 2;
  * early then; what was sent most goes first.
  */
 export const MAX_BROADCASTS = 1_024;
-/** News about members goes out at once while no more than this is queued; else it waits for the gossip tick. */
-const MAX_URGENT = 256;
 
 /** Spreads broadcasts: by periodic gossip, on the back of other packets, and at once to a few nodes. */
 export class Gossiper {
@@ -127,12 +125,7 @@ export class Gossiper {
   }
 
   #anythingFresh(): boolean {
-    return this.#isUrgent() || this.#ctx.delegate.queued().fresh;
-  }
-
-  /** Whether there is fresh news about members, and not so much of it that push/pulls tell it better. */
-  #isUrgent(): boolean {
-    return this.queue.fresh > 0 && this.queue.size <= MAX_URGENT;
+    return this.queue.fresh > 0 || this.#ctx.delegate.queued().fresh;
   }
 
   #refill(): void {
@@ -152,9 +145,7 @@ export class Gossiper {
     const targets = table.pick(config.eager.fanout, (node) => node !== self && !node.gone);
     if (targets.length === 0) return false;
     const messages: Uint8Array[] = [];
-    const options = { overhead: PART_OVERHEAD, limit: this.#budget(), freshOnly: true };
-    if (this.#isUrgent()) this.#pick(options, messages);
-    else this.#ctx.delegate.broadcasts(options, messages);
+    this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget(), freshOnly: true }, messages);
     if (messages.length === 0) return false;
     this.#refill();
     this.#tokens = Math.max(0, this.#tokens - 1);
