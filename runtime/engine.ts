@@ -19,8 +19,8 @@ export interface ContainerEngine extends AsyncDisposable {
    */
   restart(id: string, options?: CreateOptions & { labels?: Record<string, string> }): Promise<ContainerInfo>;
   /**
-   * Stops the container (its stop signal, after `graceMs` SIGKILL) and removes every trace of it but its log,
-   * which goes too. Idempotent; works at every half-made state, also when there is no task or no record.
+   * Stops the container (its stop signal, after `graceMs` SIGKILL) and removes every trace of it but its log, which
+   * can be read for another day. Idempotent; works at every half-made state, also when there is no task or no record.
    */
   remove(id: string, options?: { graceMs?: number; signal?: AbortSignal }): Promise<void>;
   list(): Promise<ContainerInfo[]>;
@@ -36,7 +36,12 @@ export interface ContainerEngine extends AsyncDisposable {
   setLabels(id: string, labels: Record<string, string>): Promise<void>;
   /** Changes what narrows a container's network, at once and for its restarts; absent means nothing. */
   setNetworkRules(id: string, rules: NetworkRules | undefined): Promise<void>;
-  /** Raw log bytes, whole lines except at the very end; ends at the end of the log, or with `signal` on follow. */
+  /** Whether {@linkcode logs} has something to give: of a container that is there, or of one removed lately. */
+  hasLog(id: string): Promise<boolean>;
+  /**
+   * Raw log bytes, whole lines except at the very end; ends at the end of the log, or with `signal` on follow. The log of a
+   * removed container stays for a while.
+   */
   logs(id: string, options?: LogOptions): AsyncIterable<Uint8Array>;
   exec(id: string, options: ExecOptions): Promise<ProcessSession>;
   attach(id: string, options: AttachOptions): Promise<ProcessSession>;

@@ -97,6 +97,7 @@ export async function openRuntime<I extends Images & AsyncDisposable>(
     new ContainerIo({
       client,
       logDir: `${dataDir}/logs`,
+      endedLogDir: `${dataDir}/ended-logs`,
       stateDir: `${stateDir}/io`,
       limits: options.logLimits,
       resolveUser: (id, user, userSignal) =>

@@ -10,6 +10,7 @@ import {
   VmSpawnResponseSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ContainerEngine, CreateOptions } from "../../runtime/engine.ts";
+import { logOwner } from "../workloads/log_owner.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
 import { workloadState } from "./convert.ts";
 
@@ -21,7 +22,7 @@ const NEWLINE = 0x0a;
 /** What {@linkcode ClusterApi} works with. */
 export interface ClusterApiOptions {
   manager: WorkloadManager;
-  engine: Pick<ContainerEngine, "logs">;
+  engine: Pick<ContainerEngine, "logs" | "hasLog">;
   /** What this node's state says of its policy; nothing by default. */
   policy?: () => PolicyContext;
   node: { id: string; name: string; address: string };
@@ -81,10 +82,10 @@ export class ClusterApi implements ClusterCalls {
 
   /** The newest lines that fit {@linkcode MAX_LOG_RESPONSE_BYTES}. */
   async logs(id: string, options: { tail?: number; signal?: AbortSignal } = {}): Promise<string> {
-    const workload = this.#options.manager.get(id);
+    const owner = await logOwner(id, this.#options);
     const chunks: Uint8Array[] = [];
     let length = 0;
-    for await (const chunk of this.#options.engine.logs(workload.id, options)) {
+    for await (const chunk of this.#options.engine.logs(owner, options)) {
       chunks.push(chunk);
       length += chunk.length;
       while (length - chunks[0].length >= MAX_LOG_RESPONSE_BYTES) length -= chunks.shift()!.length;

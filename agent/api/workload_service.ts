@@ -10,6 +10,7 @@ import type {
 import type { VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
+import { logOwner } from "../workloads/log_owner.ts";
 import type { WorkloadManager } from "../workloads/manager.ts";
 import { parseArgs, parseEnv } from "../workloads/parse_spawn.ts";
 import type { ClusterApi } from "./cluster_api.ts";
@@ -80,8 +81,8 @@ export class WorkloadApi {
 
   async *#streamLogs({ id, follow, tail }: StreamLogsRequest, { signal }: HandlerContext) {
     using _slot = this.#logStreams.take();
-    const { engine, manager } = this.#options;
-    for await (const data of engine.logs(manager.get(id).id, { follow, tail, signal })) {
+    const { engine } = this.#options;
+    for await (const data of engine.logs(await logOwner(id, this.#options), { follow, tail, signal })) {
       yield { data: data as Uint8Array<ArrayBuffer> };
     }
   }

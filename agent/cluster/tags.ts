@@ -25,6 +25,8 @@ export const GOSSIP = {
   stateBroadcast: "hypercore_state_broadcast",
   /** A `hypercore.v1.StateUpdate` to the version before. */
   stateDelta: "hypercore_state_delta",
+  /** A query, its payload the id of a workload that is gone: who has its log answers. */
+  findLog: "hypercore_find_log",
   /** A `hypercore.v1.Heartbeat`. */
   heartbeat: "hypercore_heartbeat",
 } as const;

@@ -19,7 +19,7 @@ import { WorkloadApi } from "../api/workload_service.ts";
 import { ClusterCore } from "../cluster/core.ts";
 import type { PlacementPolicy } from "../cluster/placement.ts";
 import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
-import { TAG } from "../cluster/tags.ts";
+import { GOSSIP, TAG } from "../cluster/tags.ts";
 import type { ClusterConfig } from "../config.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
 import type { NodeProofs } from "../proofs.ts";
@@ -37,6 +37,7 @@ import type { DurableFacts } from "./durable.ts";
 import { Effects } from "./effects.ts";
 import { clusterWorkloads } from "./forwarding.ts";
 import { LocalNode } from "./local_node.ts";
+import { LogSearch } from "./log_search.ts";
 import { Mover } from "./mover.ts";
 import { moverParts } from "./mover_parts.ts";
 import { peerService } from "./peer_service.ts";
@@ -115,6 +116,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly #driver: CoreDriver;
   readonly #effects: Effects;
   readonly #local: LocalNode;
+  readonly #logs: LogSearch;
   #last: AsyncDisposable | undefined;
   #isLocalDue = false;
 
@@ -212,11 +214,13 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
     });
     const client = <S extends DescService>(service: S, to: string) => network.client(service, to);
+    const logs = this.#logs = new LogSearch({ view, membership, engine });
     this.calls = new ClusterWideCalls({
       local: localCalls,
       view,
       client,
       placer,
+      locateLog: (idOrName) => logs.locate(idOrName),
       bury: (id, generation) => this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
     });
     const localWorkloads = new WorkloadApi({ api: localCalls, manager, engine }).service();
@@ -225,6 +229,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         const { isSelf, nodeId: owner, workload } = view.find(idOrName);
         return { id: workload.id, nodeId: isSelf ? undefined : owner };
       },
+      locateLog: (idOrName) => logs.locate(idOrName),
       client,
       spawn: (request, options) => this.calls.spawn(request, options),
     });
@@ -343,7 +348,12 @@ export class Cluster implements ClusterServices, AsyncDisposable {
           this.events.emit("", { case: "user", value });
         }
       },
-      query: (query) => answers.handle(query),
+      query: (query) => {
+        if (query.name !== GOSSIP.findLog) return answers.handle(query);
+        this.#logs.answer(query).catch((error) => {
+          this.#parts.log.warn("cannot look for a log", { error: String(error) });
+        });
+      },
       memberEvent: (member, what) => this.events.emit(member.name, { case: "member", value: what }),
     });
     tellMembers();

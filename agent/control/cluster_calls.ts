@@ -14,7 +14,7 @@ import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterCalls } from "../api/cluster_api.ts";
 import { DEFAULT_GRACE_MS } from "../workloads/limits.ts";
 import type { ClusterView } from "./cluster_view.ts";
-import { PEER_CALL_MS } from "./forwarding.ts";
+import { type Location, PEER_CALL_MS } from "./forwarding.ts";
 import type { Placer } from "./placer.ts";
 
 /** What {@linkcode ClusterWideCalls} works with. */
@@ -23,6 +23,7 @@ export interface ClusterWideParts {
   view: ClusterView;
   client<S extends DescService>(service: S, nodeId: string): Client<S>;
   placer: Placer;
+  locateLog(idOrName: string): Promise<Location>;
   /** Lays down that a workload was stopped for good, for every node to know. */
   bury(id: string, generation: bigint): void;
 }
@@ -67,9 +68,9 @@ export class ClusterWideCalls implements ClusterCalls {
   }
 
   async logs(idOrName: string, options: { tail?: number; signal?: AbortSignal } = {}): Promise<string> {
-    const { local, view, client } = this.#parts;
-    const { isSelf, nodeId, workload: { id } } = view.find(idOrName);
-    if (isSelf) return await local.logs(id, options);
+    const { local, locateLog, client } = this.#parts;
+    const { id, nodeId } = await locateLog(idOrName);
+    if (nodeId === undefined) return await local.logs(id, options);
     const { tail = 0, signal } = options;
     return (await client(ClusterService, nodeId).logs({ id, tail }, { signal, timeoutMs: PEER_CALL_MS }))
       .logs;

@@ -22,6 +22,8 @@ export interface Location {
 export interface ForwardingParts {
   /** By id, unique prefix of an id, or name. Throws `RuntimeError` for what is nowhere, or in several places. */
   locate(idOrName: string): Location;
+  /** The same for a log, which outlives its workload for a while. */
+  locateLog(idOrName: string): Promise<Location>;
   client<S extends DescService>(service: S, nodeId: string): Client<S>;
   spawn(request: VmSpawnRequest, options: CreateOptions): Promise<VmSpawnResponse>;
 }
@@ -45,7 +47,7 @@ export function clusterWorkloads(local: Workloads, parts: ForwardingParts): Work
       return remote(nodeId).inspect({ id }, { signal: context.signal, timeoutMs: PEER_CALL_MS });
     },
     async *streamLogs(request, context) {
-      const { id, nodeId } = parts.locate(request.id);
+      const { id, nodeId } = await parts.locateLog(request.id);
       if (nodeId === undefined) yield* local.streamLogs({ ...request, id }, context);
       else yield* remote(nodeId).streamLogs({ ...request, id }, { signal: context.signal, timeoutMs: 0 });
     },

@@ -90,6 +90,11 @@ export function parseLabels(labels: Readonly<Record<string, string>>): Record<st
   return { ...labels };
 }
 
+/** Whether it is an id, and not a name. */
+export function isWorkloadId(text: string): boolean {
+  return ID.test(text);
+}
+
 /** Checks an id or name that a caller gave. Throws `invalid`; anything but an id or a name is one. */
 export function parseIdOrName(text: string): string {
   if (ID.test(text) || NAME.test(text)) return text;

@@ -130,6 +130,11 @@ export class ContainerdEngine implements ContainerEngine {
     });
   }
 
+  async hasLog(id: string): Promise<boolean> {
+    checkId("read the log of", id);
+    return await this.#context.io.hasLog(id);
+  }
+
   async *logs(id: string, options: LogOptions = {}): AsyncIterable<Uint8Array> {
     checkId("read the log of", id);
     yield* this.#context.io.logs(id, options);

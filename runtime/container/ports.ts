@@ -55,5 +55,5 @@ export type Runtimes = Pick<RuntimeCatalog, "resolve">;
 /** Streams: logs, exec, attach. */
 export type Io = Pick<
   ContainerIo,
-  "logPath" | "prepare" | "logs" | "exec" | "attach" | "release" | "collectGarbage"
+  "logPath" | "prepare" | "logs" | "hasLog" | "exec" | "attach" | "release" | "collectGarbage"
 >;

@@ -48,7 +48,10 @@ export async function removeContainer(
   await step("network", () => network.detach(id));
   await step("snapshot", () => removeSnapshot(context, id, signal));
   // A containerd that was killed in the middle has forgotten a shim that still runs.
-  await step("files", () => allDone([io.release(id), specs.release(id), endLostProcesses(context, id)]));
+  await step(
+    "files",
+    () => allDone([io.release(id, { keepLog: true }), specs.release(id), endLostProcesses(context, id)]),
+  );
   if (container === undefined) return;
   await step(
     "record",

@@ -7,6 +7,7 @@ import { AttachSession } from "./attach_session.ts";
 import { startExec } from "./exec.ts";
 import type { ExecSession } from "./exec_session.ts";
 import { FifoWriter } from "./fifo.ts";
+import { EndedLogs } from "./ended_logs.ts";
 import { errorFromIo } from "./io_error.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { Libc } from "./libc.ts";
@@ -35,6 +36,8 @@ export interface ContainerIoOptions {
   client: ContainerdClient;
   /** Where logs lie: `<logDir>/<id>.log`. Absolute. */
   logDir: string;
+  /** Where the logs of removed containers lie for a while; absent means that a log goes with its container. Absolute. */
+  endedLogDir?: string;
   /** Where FIFOs lie; need not survive a reboot. Absolute. */
   stateDir: string;
   limits: LogLimits;
@@ -55,6 +58,7 @@ export class ContainerIo implements AsyncDisposable {
   readonly #execDirectories = new Set<string>();
   readonly #execStarts = new KeyedLock();
   readonly #rotator: LogRotator;
+  readonly #ended: EndedLogs | undefined;
   readonly #stopped = new AbortController();
   #libc: Libc | undefined;
   #rotating: Promise<void> | undefined;
@@ -62,6 +66,8 @@ export class ContainerIo implements AsyncDisposable {
 
   constructor(options: ContainerIoOptions) {
     this.#options = options;
+    const { endedLogDir, limits: logLimits } = options;
+    if (endedLogDir !== undefined) this.#ended = new EndedLogs(endedLogDir, { logLimits });
     this.#rotator = new LogRotator({
       files: () => this.#files.values(),
       log: options.log,
@@ -78,6 +84,7 @@ export class ContainerIo implements AsyncDisposable {
         throw errorFromIo(error, `make directory "${path}"`);
       }
     }
+    await this.#ended?.start();
     this.#libc = new Libc();
     if (await this.#canPunch()) this.#rotating = this.#rotator.run(this.#stopped.signal);
   }
@@ -127,7 +134,21 @@ export class ContainerIo implements AsyncDisposable {
   /** See {@linkcode ContainerEngine.logs}. Throws `not-found` when there is no log. */
   async *logs(id: string, options: LogOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>> {
     checkCount(options.tail, "tail");
-    yield* readLog(await this.#existingFile(id), { ...options, onGap: this.#reportGap(id) });
+    const onGap = this.#reportGap(id);
+    try {
+      yield* readLog(await this.#existingFile(id), { ...options, onGap });
+    } catch (error) {
+      const isGone = error instanceof RuntimeError && error.code === "not-found";
+      const ended = isGone ? await this.#ended?.find(id) : undefined;
+      if (ended === undefined) throw error;
+      yield* readLog(ended, { ...options, follow: false, onGap });
+    }
+  }
+
+  /** Whether there is a log of this id, of a container that is there or of one that was. */
+  async hasLog(id: string): Promise<boolean> {
+    return await Deno.stat(this.logPath(id)).then(() => true, () => false) ||
+      await this.#ended?.find(id) !== undefined;
   }
 
   /** See {@linkcode ContainerEngine.exec}. With `options.signal` the process is killed. */
@@ -199,11 +220,15 @@ export class ContainerIo implements AsyncDisposable {
     });
   }
 
-  /** Removes the container's log and FIFOs; readers of the log end. Idempotent. */
-  async release(id: string): Promise<void> {
+  /**
+   * Removes the container's FIFOs and log; readers of the log end. With `keepLog` the log can still be read for a while.
+   * Idempotent.
+   */
+  async release(id: string, options: { keepLog?: boolean } = {}): Promise<void> {
     const path = this.logPath(id);
     const file = this.#files.get(id) ?? new LogFile(path, { limits: this.#options.limits });
     this.#files.delete(id);
+    if (options.keepLog) await this.#ended?.keep(id, path);
     await file.remove();
     await removeIfThere(this.#stdinPath(id));
     await removeIfThere(`${this.#execRoot}/${id}`);
@@ -215,7 +240,7 @@ export class ContainerIo implements AsyncDisposable {
    */
   async collectGarbage(liveIds: ReadonlySet<string>): Promise<number> {
     const isLive = (id: string) => liveIds.has(id) || this.#files.has(id);
-    let logs = 0;
+    let logs = await this.#ended?.sweep(Date.now()) ?? 0;
     for (const name of await namesIn(this.#options.logDir)) {
       const id = name.replace(/\.log(\.base)?$/, "");
       if (id === name || !ID_PATTERN.test(id) || isLive(id)) continue;

@@ -176,6 +176,10 @@ export class MemoryEngine implements ContainerEngine {
     Object.assign(this.#entry("label", id).info.labels, labels);
   }
 
+  hasLog(id: string): Promise<boolean> {
+    return Promise.resolve(this.#entries.has(id));
+  }
+
   async *logs(id: string, options: LogOptions = {}): AsyncIterable<Uint8Array> {
     await this.#begin("logs", id, undefined);
     const entry = this.#entry("read the log of", id);
