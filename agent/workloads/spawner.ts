@@ -61,6 +61,7 @@ export async function spawnWorkload(
   const kept = chosen === undefined ? request : withPolicy(request, chosen.policyJson);
   const workload = new Workload(id, spec, newRecord(kept, options, nowMs()), context.options.onChange);
   context.workloads.set(id, workload);
+  context.options.onChange?.();
   const beganMs = nowMs();
   try {
     await context.queue.run(id, () => createAndRoute(context, workload, { ...options, ...admission }));

@@ -37,14 +37,16 @@ Deno.test("stock clients spawn, list, read logs and stop", async (t) => {
       assert.match(id, /^[0-9a-f]{12}$/);
       assert.equal(spawned.url, `http://${id}.example.com:8080`);
       const { states } = await call("List", {}) as { states: { node: Answer; workloads: Answer[] }[] };
-      assert.equal(states[0].node.id, "n1");
+      assert.equal(states[0].node.name, "n1");
       assert.deepEqual(states[0].workloads.map((workload) => [workload.id, workload.status]), [[
         id,
         "running",
       ]]);
       while ((await call("Logs", { id })).logs !== LINE);
-      assert.equal((await call("Stop", { id })).id, "n1");
+      assert.equal((await call("Stop", { id })).name, "n1");
       await assert.rejects(call("Stop", { id }), new RegExp(`Cannot find workload .{1,2}${id}`));
+      // Its log stays for a day.
+      assert.equal((await call("Logs", { id })).logs, LINE);
       await assert.rejects(call("Logs", { id: "../../etc/shadow" }), /etc\/shadow/);
       await assert.rejects(call("Spawn", { imageRef: "" }), /image_ref/);
     });
