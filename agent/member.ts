@@ -62,7 +62,6 @@ export async function openMember(options: MemberOptions): Promise<Cluster> {
   const { proxy } = options;
   const hop = new HopPort({ nodeId, proxy, gossip: network.address, certificate, clusterKeys, log });
   await hop.open();
-  network.onHop = (socket) => proxy.acceptHop(socket);
   const member = own.member = await Cluster.open({
     ...options,
     signer: new IdentitySigner(options.identity),
@@ -110,8 +109,6 @@ class PeerConnections implements PeerNetwork {
   readonly #log: Log;
   #server: PeerServer | undefined;
   #resolve: (nodeId: string) => PeerLocation | undefined = () => undefined;
-  /** Takes the proxy's hops. */
-  onHop: Parameters<PeerPort["serve"]>[0]["hop"];
 
   private constructor(
     readonly fingerprint: string,
@@ -153,7 +150,7 @@ class PeerConnections implements PeerNetwork {
 
   serve(routes: (router: ConnectRouter) => void): void {
     this.#server = new PeerServer({ routes, keys: this.#keys, log: this.#log });
-    this.#port.serve({ calls: this.#server, hop: (socket) => this.onHop?.(socket) });
+    this.#port.serve({ calls: this.#server });
   }
 
   client<S extends DescService>(service: S, nodeId: string): Client<S> {

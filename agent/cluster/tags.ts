@@ -6,7 +6,7 @@ export const TAG = {
   id: "id",
   /** SHA-256 of the node's TLS certificate, base64url without padding. */
   fingerprint: "fp",
-  /** Port where the proxy's workers take requests from other nodes; without it they go by the gossip port. */
+  /** Port where the proxy's workers take requests from other nodes. */
   hopPort: "hp",
   /** "1" where the agent reschedules the workloads of failed nodes. */
   respawn: "respawn",

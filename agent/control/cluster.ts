@@ -79,7 +79,7 @@ export interface ClusterParts {
   engine: ContainerEngine;
   images: Images;
   network: PeerNetwork;
-  /** Where the proxy takes requests from other nodes, besides the gossip port. */
+  /** Where the proxy takes requests from other nodes; absent where no port could be opened. */
   hopPort: number | undefined;
   durable: DurableFacts;
   gossip: { keys: readonly Uint8Array[]; keyringFile?: string; snapshotFile: string };
@@ -319,18 +319,10 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   #upstream(nodeId: string): PeerUpstream | undefined {
     const member = this.membership.members().get(nodeId);
     const fingerprint = member?.tags[TAG.fingerprint];
-    if (member === undefined || fingerprint === undefined) return undefined;
-    const { host: hostname, port: gossipPort } = member.address;
-    const hopPort = Number(member.tags[TAG.hopPort]);
-    const isPort = Number.isInteger(hopPort) && hopPort > 0 && hopPort <= 65_535;
-    return {
-      kind: "peer",
-      node: nodeId,
-      hostname,
-      port: isPort ? hopPort : gossipPort,
-      fallbackPort: isPort ? gossipPort : undefined,
-      fingerprint,
-    };
+    const port = Number(member?.tags[TAG.hopPort]);
+    const isPort = Number.isInteger(port) && port > 0 && port <= 65_535;
+    if (member === undefined || fingerprint === undefined || !isPort) return undefined;
+    return { kind: "peer", node: nodeId, hostname: member.address.host, port, fingerprint };
   }
 
   #listen(answers: QueryAnswers): void {

@@ -30,7 +30,7 @@ export class HopPort {
     this.#options = options;
   }
 
-  /** Opens it. Without one, other nodes reach the workers by way of the gossip port, slower. */
+  /** Opens it. Without one, other nodes cannot pass requests on to this node's workloads. */
   async open(): Promise<void> {
     const { gossip, log } = this.#options;
     const reasons: string[] = [];
@@ -44,7 +44,9 @@ export class HopPort {
         reasons.push(error instanceof Error ? error.message : String(error));
       }
     }
-    log.warn("requests from other nodes come by the gossip port: no other could be opened", { reasons });
+    log.error("other nodes cannot pass requests on to this one: no port for them could be opened", {
+      reasons,
+    });
   }
 
   /** The cluster's keys are others now. */

@@ -218,6 +218,85 @@ Deno.test("a client that leaves takes its request with it at once", async () => 
   await gone.promise;
 });
 
+Deno.test("an upgrade to any protocol passes, bytes that come with it too, and each half ends by itself", async () => {
+  await using upstream = new TestUpstream(async (connection) => {
+    const head = await connection.until(/\r\n\r\n/);
+    assert.match(head, /Upgrade: lines\/1\r\n[^]*Connection: Upgrade\r\n/);
+    await connection.send(
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines/1\r\nConnection: Upgrade\r\n\r\nhello\n",
+    );
+    const said = await connection.rest();
+    await connection.send(`you said ${said}`);
+  });
+  await using proxied = await proxyTo(upstream, { limits: SHORT });
+  using client = await RawConnection.open(proxied.port);
+  await client.send("GET / HTTP/1.1\r\nHost: app\r\nUpgrade: lines/1\r\nConnection: upgrade\r\n\r\nfirst ");
+  await client.until(
+    /^HTTP\/1\.1 101 Switching Protocols\r\nUpgrade: lines\/1\r\nConnection: Upgrade\r\n\r\nhello\n/,
+  );
+  await client.send("second");
+  await (client.conn as Deno.TcpConn).closeWrite();
+  assert.equal(await client.rest(), "you said first second");
+});
+
+Deno.test("answers are passed on as they are: compressed ones, redirects, any status", async () => {
+  const gzipped = "\x1f\x8b\b\0\0\0\0\0\0\x03K\xcbO\x07\0";
+  const answers = [
+    `200 OK\r\nContent-Encoding: gzip\r\nContent-Length: ${gzipped.length}\r\n\r\n${gzipped}`,
+    "302 Found\r\nLocation: http://elsewhere.test/\r\nContent-Length: 0\r\n\r\n",
+    "799 Mine\r\nX: \xe9\r\nContent-Length: 1\r\n\r\na",
+  ];
+  await using upstream = new TestUpstream(async (connection) => {
+    for (const answer of answers) {
+      assert.match(await connection.until(/\r\n\r\n/), /Accept-Encoding: br\r\n/);
+      await connection.send(`HTTP/1.1 ${answer}`);
+    }
+  });
+  await using proxied = await proxyTo(upstream, { limits: SHORT });
+  using client = await RawConnection.open(proxied.port);
+  for (const answer of answers) {
+    await client.send("GET / HTTP/1.1\r\nHost: app\r\nAccept-Encoding: br\r\n\r\n");
+    while (client.text.length < answer.length + "HTTP/1.1 ".length) assert.ok(await client.readOnce());
+    assert.equal(client.text, `HTTP/1.1 ${answer}`);
+    client.text = "";
+  }
+});
+
+Deno.test("hundreds of slow clients, in head and body, are cut off in time and keep nobody from being served", async () => {
+  await using upstream = new TestUpstream(echo);
+  const limits = { ...SHORT, headTimeoutMs: 1_000, responseTimeoutMs: 1_000 };
+  await using proxied = await proxyTo(upstream, { limits });
+  const starts = [
+    "",
+    "G",
+    "GET / HTTP/1.1\r\nHost: app\r\n",
+    "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n\r\n",
+  ];
+  const clients = await Promise.all(Array.from({ length: 400 }, () => RawConnection.open(proxied.port)));
+  const dribble = async (client: RawConnection, i: number) => {
+    await client.send(starts[i % starts.length]);
+    let isEnded = false;
+    const ended = client.rest();
+    // One header byte after the other, but never the end of the head.
+    const sending = (async () => {
+      while (i % starts.length === 2 && !isEnded) {
+        await client.send("X").catch(() => {});
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    })();
+    assert.match(await ended, starts[i % starts.length] === "" ? /^$/ : /^HTTP\/1\.1 408 /);
+    isEnded = true;
+    await sending;
+  };
+  try {
+    const slow = clients.map(dribble);
+    for (let n = 0; n < 20; n++) assert.match(await exchangeRaw(proxied.port, LAST_GET), /^HTTP\/1\.1 200 /);
+    await Promise.all(slow);
+  } finally {
+    for (const client of clients) client[Symbol.dispose]();
+  }
+});
+
 Deno.test("a client that closes only its sending half still gets its answer", async () => {
   await using upstream = new TestUpstream(async (connection) => {
     await connection.rest();

@@ -1,7 +1,5 @@
-import type { Duplex } from "node:stream";
 import { CertificateFiles } from "./certificate.ts";
 import { sumStats } from "./counters.ts";
-import { relayHop } from "./hop/hop_entry.ts";
 import { fingerprintOf } from "./hop/protocol.ts";
 import { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
 import type { HopIdentity, PortFailure, Proxy, ProxyOptions, ProxyStats, Route } from "./mod.ts";
@@ -29,8 +27,6 @@ export async function openProxy(options: ProxyOptions): Promise<Proxy> {
 
 interface Slot {
   handle?: WorkerHandle;
-  /** Where this worker takes hops from the main thread. */
-  socketPath?: string;
   startedMs: number;
   backoffMs: number;
   timer?: ReturnType<typeof setTimeout>;
@@ -47,12 +43,6 @@ class Supervisor implements Proxy {
   /** Of workers that are no more. */
   #past: ProxyStats[] = [];
   #hop?: HopIdentity;
-  /** For the workers' sockets; nobody else may enter it. */
-  #hopDir?: string;
-  #nextSocket = 0;
-  #nextSlot = 0;
-  /** Hops on their way through the main thread. */
-  readonly #relayed = new Set<Duplex>();
   /** Changes happen one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -135,17 +125,6 @@ class Supervisor implements Proxy {
     });
   }
 
-  acceptHop(stream: Duplex): void {
-    // An error that nobody listens to would end the process.
-    stream.on("error", () => {});
-    const ready = this.#slots.filter(({ handle, socketPath }) => handle && !handle.isDead && socketPath);
-    const limit = this.#limits.maxHopConnections * this.#slots.length;
-    if (this.#closed || ready.length === 0 || this.#relayed.size >= limit) return void stream.destroy();
-    const slot = ready[this.#nextSlot++ % ready.length];
-    this.#relayed.add(stream);
-    relayHop(stream, slot.socketPath!, () => this.#relayed.delete(stream));
-  }
-
   async stats(): Promise<ProxyStats> {
     const live = await Promise.all(this.#slots.map(({ handle }) => handle?.stats()));
     return sumStats([...this.#past, ...live.filter((one) => one !== undefined)]);
@@ -160,8 +139,6 @@ class Supervisor implements Proxy {
       clearTimeout(slot.timer);
       await slot.handle?.stop(this.#limits.shutdownGraceMs);
     }));
-    for (const stream of this.#relayed) stream.destroy();
-    if (this.#hopDir) await Deno.remove(this.#hopDir, { recursive: true });
   }
 
   /** Opens and closes ports on every worker; a port is open on all of them or, after a failure, on none. */
@@ -186,16 +163,14 @@ class Supervisor implements Proxy {
 
   async #sendHop(identity: HopIdentity): Promise<PortFailure[]> {
     const results = await Promise.all(
-      this.#slots.map((slot) => slot.handle ? this.#sendHopTo(slot, slot.handle, identity) : []),
+      this.#slots.map(({ handle }) => handle ? this.#sendHopTo(handle, identity) : []),
     );
     return results.flat();
   }
 
-  async #sendHopTo(slot: Slot, handle: WorkerHandle, identity: HopIdentity): Promise<PortFailure[]> {
-    this.#hopDir ??= await Deno.makeTempDir({ prefix: "hypercore-hop-" });
-    slot.socketPath ??= `${this.#hopDir}/${this.#nextSocket++}`;
+  async #sendHopTo(handle: WorkerHandle, identity: HopIdentity): Promise<PortFailure[]> {
     try {
-      return await handle.hop({ identity, socketPath: slot.socketPath });
+      return await handle.hop({ identity });
     } catch (error) {
       if (!handle.isDead) throw error;
       return [];
@@ -275,7 +250,7 @@ class Supervisor implements Proxy {
     });
     slot.handle = handle;
     await handle.start({ limits: this.#limits, http2, plainPorts, bindHosts, baseDomain });
-    for (const failure of this.#hop ? await this.#sendHopTo(slot, handle, this.#hop) : []) {
+    for (const failure of this.#hop ? await this.#sendHopTo(handle, this.#hop) : []) {
       this.options.log.error("proxy worker cannot open the hop port", { ...failure });
     }
   }
@@ -283,7 +258,6 @@ class Supervisor implements Proxy {
   #onDeath(slot: Slot, handle: WorkerHandle, { reason, last }: { reason: string; last?: ProxyStats }): void {
     if (slot.handle !== handle) return;
     slot.handle = undefined;
-    slot.socketPath = undefined; // the next worker makes another
     if (last) this.#past = [sumStats([...this.#past, { ...last, openConnections: 0 }])];
     if (this.#closed) return;
     if (performance.now() - slot.startedMs > STABLE_AFTER_MS) slot.backoffMs = FIRST_BACKOFF_MS;

@@ -41,17 +41,21 @@ export class RawConnection implements Disposable {
         this.text = this.text.slice(end);
         return taken;
       }
-      assert.ok(await this.#read(), `the connection ended before ${pattern}: ${JSON.stringify(this.text)}`);
+      assert.ok(
+        await this.readOnce(),
+        `the connection ended before ${pattern}: ${JSON.stringify(this.text)}`,
+      );
     }
   }
 
   /** Reads to the end of the stream; a reset counts as an end. */
   async rest(): Promise<string> {
-    while (await this.#read());
+    while (await this.readOnce());
     return this.text;
   }
 
-  async #read(): Promise<boolean> {
+  /** Reads once; false at the end of the stream. */
+  async readOnce(): Promise<boolean> {
     const buffer = new Uint8Array(65536);
     try {
       const count = await this.conn.read(buffer);

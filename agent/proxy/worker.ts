@@ -90,10 +90,10 @@ class ProxyWorker {
     return listeners.apply(ports, tls);
   }
 
-  async #setHop({ identity, socketPath }: Extract<WorkerRequest, { type: "hop" }>): Promise<PortFailure[]> {
+  async #setHop({ identity }: Extract<WorkerRequest, { type: "hop" }>): Promise<PortFailure[]> {
     const { hops, dialer } = this.#started();
     try {
-      await hops.setIdentity(identity, socketPath);
+      await hops.setIdentity(identity);
       dialer.setIdentity(identity);
       return [];
     } catch (error) {

@@ -3,6 +3,8 @@ import type { WorkerNews, WorkerReply, WorkerRequest } from "./worker_messages.t
 
 /** A worker that does not answer for this long is taken for dead. */
 const REPLY_TIMEOUT_MS = 15_000;
+/** A worker that starts has modules to load, which takes its time on a machine that is busy starting. */
+const START_TIMEOUT_MS = 60_000;
 /** How old the counters of a worker that crashes can be. */
 const SAMPLE_MS = 1_000;
 
@@ -47,7 +49,7 @@ export class WorkerHandle {
   }
 
   async start(body: Body<"start">): Promise<void> {
-    await this.#ask({ type: "start", ...body });
+    await this.#ask({ type: "start", ...body }, START_TIMEOUT_MS);
     this.#started = true;
   }
 

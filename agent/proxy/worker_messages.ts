@@ -19,8 +19,8 @@ export type WorkerRequest =
     baseDomain?: string;
   }
   | { type: "apply"; id: number; routes: readonly Route[]; ports: readonly number[]; tls?: KeyPair }
-  /** Takes hops on the hop port, and at `socketPath` from the main thread; or, with failures, goes on as before. */
-  | { type: "hop"; id: number; identity: HopIdentity; socketPath: string }
+  /** Takes hops on the hop port; or, with failures, goes on as before. */
+  | { type: "hop"; id: number; identity: HopIdentity }
   | { type: "stats"; id: number }
   /** Closes the listeners, lets requests in flight finish within the grace period, then the rest. */
   | { type: "stop"; id: number };

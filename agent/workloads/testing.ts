@@ -1,4 +1,3 @@
-import type { Duplex } from "node:stream";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type VmSpawnRequest,
@@ -67,10 +66,6 @@ export class FakeProxy {
 
   setHop(): Promise<void> {
     return Promise.resolve();
-  }
-
-  acceptHop(stream: Duplex): void {
-    stream.destroy();
   }
 
   stats() {

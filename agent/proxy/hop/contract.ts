@@ -1,5 +1,3 @@
-import type { Duplex } from "node:stream";
-
 /** What makes a node a member among proxies; plain data, sent to every worker. */
 export interface HopIdentity {
   /** This node's id; peers log it. At most 64 characters of printable ASCII. */
@@ -32,11 +30,6 @@ export interface PeerUpstream {
   hostname: string;
   /** Where its workers take hops; tried first. */
   port: number;
-  /**
-   * Its gossip port, where its main thread takes hops too, by {@linkcode HopEnd.acceptHop}: slower, and open wherever gossip
-   * is. Used while `port` does not answer.
-   */
-  fallbackPort?: number;
   /** SHA-256 of the owner's certificate: hexadecimal, or base64url as in the members' tags. */
   fingerprint: string;
 }
@@ -64,10 +57,4 @@ export interface HopEnd {
    * Error that names the port when it cannot be opened; the identity before it then stays.
    */
   setHop(identity: HopIdentity): Promise<void>;
-  /**
-   * Serves a connection made to another port of this node and agreed by ALPN to be {@linkcode HOP_ALPN}. The caller has
-   * ended TLS with the same certificate; membership is proved within, so it need not have asked for a client certificate. From
-   * here on the stream is the proxy's. Throws nothing: a stream that cannot be served is destroyed.
-   */
-  acceptHop(stream: Duplex): void;
 }

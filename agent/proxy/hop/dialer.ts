@@ -19,10 +19,6 @@ export class ClaimRefused extends Error {
   override readonly name = "ClaimRefused";
 }
 
-/** How long the hop port may take before the gossip port is tried beside it. */
-const FALLBACK_DELAY_MS = 300;
-/** For so long the gossip port is tried first after the hop port did not answer. */
-const FALLBACK_MEMORY_MS = 30_000;
 const MAX_CERTIFICATES = 4_096;
 
 /** Makes connections to other nodes' proxies, ready for a request. */
@@ -30,8 +26,6 @@ export class HopDialer {
   #identity?: HopIdentity;
   /** PEM by fingerprint, of certificates that have been seen. */
   readonly #certificates = new Map<string, string>();
-  /** Until when a node's hop port is left aside. */
-  readonly #closedUntilMs = new Map<string, number>();
 
   constructor(private readonly now: () => number) {}
 
@@ -44,26 +38,11 @@ export class HopDialer {
    * {@linkcode ClaimRefused} when the node's keys are others.
    */
   async dial(peer: PeerUpstream, signal: AbortSignal): Promise<Deno.TlsConn> {
-    const { hostname, port, fallbackPort } = peer;
-    if (fallbackPort === undefined) return await this.#dialPort(peer, port, signal);
-    const key = `${hostname} ${port}`;
-    const isClosed = (this.#closedUntilMs.get(key) ?? -Infinity) > this.now();
-    const ports = isClosed ? [fallbackPort, port] : [port, fallbackPort];
-    const { conn, winner } = await race(ports, (one, stop) => this.#dialPort(peer, one, stop), signal);
-    if (winner === port) this.#closedUntilMs.delete(key);
-    else if (!isClosed) {
-      if (this.#closedUntilMs.size >= MAX_CERTIFICATES) this.#closedUntilMs.clear();
-      this.#closedUntilMs.set(key, this.now() + FALLBACK_MEMORY_MS);
-    }
-    return conn;
-  }
-
-  async #dialPort(peer: PeerUpstream, port: number, signal: AbortSignal): Promise<Deno.TlsConn> {
     const identity = this.#identity;
     if (!identity) throw new Error("this node has no identity among proxies yet");
     const fingerprint = parseFingerprint(peer.fingerprint);
     if (!fingerprint) throw new Error("the pinned fingerprint is malformed");
-    const { hostname } = peer;
+    const { hostname, port } = peer;
     const certificate = this.#certificates.get(fingerprint) ??
       await this.#learnCertificate({ hostname, port, fingerprint }, signal);
     const tcp = await Deno.connect({ hostname, port, autoSelectFamily: false, signal });
@@ -143,42 +122,4 @@ async function readExactly(conn: Deno.Conn, bytes: number): Promise<Uint8Array> 
     at += count;
   }
   return buffer;
-}
-
-/** The first of two to succeed; the second starts when the first has failed or takes its time. The loser is closed. */
-async function race(
-  ports: readonly number[],
-  dial: (port: number, signal: AbortSignal) => Promise<Deno.TlsConn>,
-  signal: AbortSignal,
-): Promise<{ conn: Deno.TlsConn; winner: number }> {
-  const stop = new AbortController();
-  const onAbort = () => stop.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  let won = false;
-  const attempt = async (port: number) => {
-    const conn = await dial(port, stop.signal);
-    if (won) {
-      closeQuietly(conn);
-      throw new Error("another connection was faster");
-    }
-    won = true;
-    return { conn, winner: port };
-  };
-  const first = attempt(ports[0]);
-  const early = Promise.withResolvers<void>();
-  const timer = setTimeout(early.resolve, FALLBACK_DELAY_MS);
-  first.then(() => early.resolve(), () => early.resolve());
-  const second = early.promise.then(() => won ? first : attempt(ports[1]));
-  try {
-    return await Promise.any([first, second]);
-  } catch (error) {
-    signal.throwIfAborted();
-    const { errors } = error as AggregateError;
-    throw errors.find((one) => one instanceof ClaimRefused) ?? errors[0];
-  } finally {
-    clearTimeout(timer);
-    early.resolve();
-    signal.removeEventListener("abort", onAbort);
-    stop.abort(new Error("another connection was faster"));
-  }
 }

@@ -30,10 +30,9 @@ export interface HopListenerOptions {
   maxConnections: number;
 }
 
-/** Takes the connections of other nodes' proxies: one worker's part of the hop port, and a unix socket for the main thread. */
+/** Takes the connections of other nodes' proxies: one worker's part of the hop port. */
 export class HopListener {
   #identity?: HopIdentity;
-  #fingerprint = "";
   #accepting: Accepting[] = [];
   /** What each was made under; undefined before that is known. */
   readonly #connections = new Map<Connection, string | undefined>();
@@ -44,18 +43,17 @@ export class HopListener {
    * Serves that identity from now on; what was there before ends as it should. Throws, changing nothing, when a listener
    * cannot be opened or the certificate cannot be used.
    */
-  async setIdentity(identity: HopIdentity, socketPath: string): Promise<void> {
+  async setIdentity(identity: HopIdentity): Promise<void> {
     const before = this.#identity;
     const fingerprint = fingerprintOf(identity.certificate.cert);
     if (!before || describe(before) !== describe(identity)) {
-      const accepting = this.#listen(identity, fingerprint, before ? undefined : socketPath);
-      // The new listeners take connections before the old ones stop. The unix socket stays.
-      const old = this.#accepting.filter(({ listener }) => listener.addr.transport !== "unix");
-      this.#accepting = [...this.#accepting.filter((one) => !old.includes(one)), ...accepting];
+      const accepting = this.#listen(identity, fingerprint);
+      // The new listeners take connections before the old ones stop.
+      const old = this.#accepting;
+      this.#accepting = accepting;
       await stopAccepting(old);
     }
     this.#identity = identity;
-    this.#fingerprint = fingerprint;
     for (const [connection, secret] of this.#connections) {
       if (secret !== undefined && !identity.secrets.includes(secret)) connection.drain();
     }
@@ -70,7 +68,7 @@ export class HopListener {
     await closeAll(this.#connections, graceMs);
   }
 
-  #listen(identity: HopIdentity, fingerprint: string, socketPath?: string): Accepting[] {
+  #listen(identity: HopIdentity, fingerprint: string): Accepting[] {
     const { bindHosts, port, certificate } = identity;
     const listeners: Deno.Listener<Deno.Conn>[] = [];
     try {
@@ -79,18 +77,11 @@ export class HopListener {
           listenTls({ hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] }),
         );
       }
-      if (socketPath) listeners.push(Deno.listen({ transport: "unix", path: socketPath }));
     } catch (error) {
       for (const listener of listeners) closeQuietly(listener);
       throw error;
     }
-    // Over the unix socket the main thread has ended TLS, with the newest certificate.
-    return listeners.map((listener) =>
-      accept(
-        listener,
-        (conn) => this.#serve(conn, listener.addr.transport === "unix" ? this.#fingerprint : fingerprint),
-      )
-    );
+    return listeners.map((listener) => accept(listener, (conn) => this.#serve(conn, fingerprint)));
   }
 
   async #serve(conn: Deno.Conn, fingerprint: string): Promise<void> {
@@ -101,10 +92,8 @@ export class HopListener {
     const source = new Source(conn, context.buffers);
     let connection: Connection | undefined;
     try {
-      if ("handshake" in conn) {
-        const { alpnProtocol } = await (conn as Deno.TlsConn).handshake();
-        if (alpnProtocol !== HOP_ALPN) return;
-      }
+      const { alpnProtocol } = await (conn as Deno.TlsConn).handshake();
+      if (alpnProtocol !== HOP_ALPN) return;
       const member = await this.#member(conn, source, fingerprint);
       if (!member) return;
       const client = { address: "", hostPort: 0, secure: true, hop: { node: member.node } };

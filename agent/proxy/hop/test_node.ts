@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
-import tls from "node:tls";
 import { type HopIdentity, openProxy, type PeerUpstream, type Proxy, type ProxyOptions } from "../mod.ts";
 import type { LocalUpstream, Route, StaleRoute, Upstream } from "../mod.ts";
 import { freePort, recordingLog } from "../test_support.ts";
-import { fingerprintOf, HOP_ALPN, HOP_SERVER_NAME, hopSecret } from "./protocol.ts";
+import { fingerprintOf, HOP_SERVER_NAME, hopSecret } from "./protocol.ts";
 
 /** A certificate as nodes have it, PEM. */
 export async function makeNodeCertificate(): Promise<{ cert: string; key: string }> {
@@ -39,11 +38,8 @@ export interface TestNodeOptions extends Partial<ProxyOptions> {
   alone?: boolean;
 }
 
-/** A node as others see it: a proxy that takes hops, and a gossip port that hands hops on. */
+/** A node as others see it: a proxy that takes hops. */
 export class TestNode implements AsyncDisposable {
-  /** Connections that came by the gossip port. */
-  handedOver = 0;
-  readonly #accepted = new Set<tls.TLSSocket>();
   #disposed = false;
 
   private constructor(
@@ -53,7 +49,6 @@ export class TestNode implements AsyncDisposable {
     readonly port: number,
     /** What the proxy reported. */
     readonly stale: readonly StaleRoute[],
-    private readonly gossip: tls.Server,
   ) {}
 
   static async open(options: TestNodeOptions = {}): Promise<TestNode> {
@@ -72,21 +67,7 @@ export class TestNode implements AsyncDisposable {
     const certificate = await makeNodeCertificate();
     const identity = { node, certificate, secrets, bindHosts: [address], port: freePort(address) };
     if (!alone) await proxy.setHop(identity);
-    const gossip = tls.createServer({ ...certificate, ALPNProtocols: [HOP_ALPN] });
-    const opened = new TestNode(proxy, identity, port, stale, gossip);
-    gossip.on("secureConnection", (socket) => {
-      opened.handedOver++;
-      opened.#accepted.add(socket);
-      socket.once("close", () => opened.#accepted.delete(socket));
-      proxy.acceptHop(socket);
-    });
-    gossip.on("tlsClientError", () => {});
-    await new Promise<void>((resolve) => gossip.listen(0, address, resolve));
-    return opened;
-  }
-
-  get gossipPort(): number {
-    return (this.gossip.address() as { port: number }).port;
+    return new TestNode(proxy, identity, port, stale);
   }
 
   /** As the others' route tables have it. */
@@ -109,10 +90,7 @@ export class TestNode implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    const closed = new Promise((resolve) => this.gossip.close(resolve));
     await this.proxy[Symbol.asyncDispose]();
-    for (const socket of this.#accepted) socket.destroy();
-    await closed;
   }
 }
 
