@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type Tombstone, TombstoneSchema } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { CoreContext } from "./context.ts";
+import { Earliest } from "./earliest.ts";
 import { END_AGAIN_MS, TOMBSTONE_CONFLICT_MS } from "./limits.ts";
 import { Rendezvous } from "./rendezvous.ts";
 import { Tombstones } from "./tombstones.ts";
@@ -17,6 +18,7 @@ export class Burial {
   /** Copies elsewhere that must not be: when the tombstone is stated anew. */
   readonly #conflicts = new Map<string, number>();
 
+  readonly #earliest = new Earliest(() => this.#nextMs());
   readonly #onStated: (tombstone: Tombstone) => void;
 
   /** `onStated` is told of each tombstone that this node states from now on. */
@@ -49,6 +51,7 @@ export class Burial {
 
   /** Looks at an id again. */
   check(id: string): void {
+    this.#earliest.changed();
     const buried = this.tombstones.get(id);
     if (buried === undefined) {
       this.#endings.delete(id);
@@ -71,6 +74,8 @@ export class Burial {
   tick(): void {
     const { nowMs, wallMs, copies, parts: { own } } = this.#context;
     if (this.tombstones.expire(wallMs)) this.#context.emit({ kind: "save-tombstones" });
+    if (nowMs < this.nextMs()) return;
+    this.#earliest.changed();
     for (const [id, dueMs] of this.#endings) {
       if (dueMs > nowMs) continue;
       this.#endings.set(id, nowMs + END_AGAIN_MS);
@@ -86,6 +91,10 @@ export class Burial {
   }
 
   nextMs(): number {
+    return this.#earliest.atMs;
+  }
+
+  #nextMs(): number {
     let next = Infinity;
     for (const dueMs of this.#endings.values()) next = Math.min(next, dueMs);
     for (const dueMs of this.#conflicts.values()) next = Math.min(next, dueMs);

@@ -1,4 +1,5 @@
 import type { WorkloadState } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { Earliest } from "./earliest.ts";
 import { DUPLICATE_HOLD_MS, END_AGAIN_MS } from "./limits.ts";
 
 /** One node's copy of a workload. */
@@ -90,6 +91,7 @@ export class DuplicateWatch {
   readonly #selfId: string;
   readonly #copies: CopyIndex;
   readonly #lost = new Map<string, Lost>();
+  readonly #earliest = new Earliest(() => this.#nextMs());
 
   constructor(options: { selfId: string; copies: CopyIndex }) {
     this.#selfId = options.selfId;
@@ -105,6 +107,7 @@ export class DuplicateWatch {
   check(id: string, nowMs: number): void {
     const live = this.#copies.live(id);
     const winner = live[0];
+    this.#earliest.changed();
     const isLocalLost = live.length > 1 && winner.nodeId !== this.#selfId &&
       live.some(({ nodeId }) => nodeId === this.#selfId);
     if (!isLocalLost) return void this.#lost.delete(id);
@@ -120,6 +123,8 @@ export class DuplicateWatch {
   /** The local copies to end now. */
   due(nowMs: number): { id: string; winner: string }[] {
     const due: { id: string; winner: string }[] = [];
+    if (nowMs < this.nextMs()) return due;
+    this.#earliest.changed();
     for (const [id, lost] of this.#lost) {
       if (this.#dueMs(lost) > nowMs) continue;
       lost.endedMs = nowMs;
@@ -130,6 +135,10 @@ export class DuplicateWatch {
 
   /** When {@linkcode due} has something to say. */
   nextMs(): number {
+    return this.#earliest.atMs;
+  }
+
+  #nextMs(): number {
     let next = Infinity;
     for (const lost of this.#lost.values()) next = Math.min(next, this.#dueMs(lost));
     return next;

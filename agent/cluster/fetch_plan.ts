@@ -1,4 +1,5 @@
 import type { Random } from "../../gossip/random.ts";
+import { Earliest } from "./earliest.ts";
 import {
   FETCH_DELAY_MS,
   FETCH_RETRY_MAX_MS,
@@ -22,6 +23,7 @@ interface Need {
 export class FetchPlan {
   readonly #random: Random;
   readonly #needs = new Map<string, Need>();
+  readonly #earliest = new Earliest(() => this.#nextMs());
   #inFlight = 0;
 
   constructor(random: Random) {
@@ -57,6 +59,7 @@ export class FetchPlan {
       if (known.sinceMs !== undefined) known.again = true;
       return;
     }
+    this.#earliest.changed();
     const spreadMs = Math.min(FETCH_SPREAD_MS * nodes, FETCH_SPREAD_MAX_MS);
     const dueMs = nowMs + (options.soon ? 0 : FETCH_DELAY_MS) + this.#random.float() * spreadMs;
     this.#needs.set(nodeId, { dueMs, failures: 0, again: false });
@@ -68,6 +71,7 @@ export class FetchPlan {
     if (need === undefined) return;
     if (need.sinceMs !== undefined) this.#inFlight--;
     this.#needs.delete(nodeId);
+    this.#earliest.changed();
   }
 
   /** What was missing has come by another way. */
@@ -79,6 +83,7 @@ export class FetchPlan {
   done(nodeId: string, options: { ok: boolean; nowMs: number }): void {
     const need = this.#needs.get(nodeId);
     if (need === undefined) return;
+    this.#earliest.changed();
     if (need.sinceMs !== undefined) this.#inFlight--;
     if (options.ok) {
       this.#needs.delete(nodeId);
@@ -96,6 +101,7 @@ export class FetchPlan {
   /** Whom to fetch from now. */
   due(nowMs: number): string[] {
     const due: string[] = [];
+    if (nowMs < this.nextMs()) return due;
     for (const [nodeId, need] of this.#needs) {
       if (need.sinceMs !== undefined && nowMs - need.sinceMs >= FETCH_TIMEOUT_MS) {
         this.done(nodeId, { ok: false, nowMs });
@@ -105,11 +111,16 @@ export class FetchPlan {
       this.#inFlight++;
       due.push(nodeId);
     }
+    this.#earliest.changed();
     return due;
   }
 
   /** When {@linkcode due} has something to say. */
   nextMs(): number {
+    return this.#earliest.atMs;
+  }
+
+  #nextMs(): number {
     let next = Infinity;
     for (const need of this.#needs.values()) {
       if (need.sinceMs !== undefined) next = Math.min(next, need.sinceMs + FETCH_TIMEOUT_MS);

@@ -1,4 +1,5 @@
 import type { Random } from "../../gossip/random.ts";
+import { Earliest } from "./earliest.ts";
 import {
   DEATH_SETTLE_MS,
   MAX_IN_LINE,
@@ -76,6 +77,7 @@ export class Rescheduler {
   readonly #options: ReschedulerOptions;
   readonly #takeoverMs: number;
   readonly #cases = new Map<string, Case>();
+  readonly #earliest = new Earliest(() => this.#nextMs());
   #underWay = 0;
 
   constructor(options: ReschedulerOptions) {
@@ -100,10 +102,12 @@ export class Rescheduler {
     const known = this.#cases.get(id);
     if (lost === undefined || position < 0) {
       if (known === undefined) return;
+      this.#earliest.changed();
       known.lostMs = undefined;
       if (known.under === undefined && known.failures === 0) this.#cases.delete(id);
       return;
     }
+    this.#earliest.changed();
     const each = known ?? this.#newCase(id);
     each.lostMs ??= nowMs;
     each.position = position;
@@ -112,6 +116,7 @@ export class Rescheduler {
 
   /** There may be room where there was none: what failed is tried again soon. */
   nudge(nowMs: number): void {
+    this.#earliest.changed();
     for (const each of this.#cases.values()) {
       if (each.failures === 0 || each.under !== undefined) continue;
       const soonMs = nowMs + RESCHEDULE_RETRY_MS * (0.5 + this.#options.random.float());
@@ -123,6 +128,8 @@ export class Rescheduler {
   due(nowMs: number): RescheduleAction[] {
     const { view } = this.#options;
     const actions: RescheduleAction[] = [];
+    if (nowMs < this.nextMs()) return actions;
+    this.#earliest.changed();
     for (const [id, each] of this.#cases) {
       if (each.under !== undefined) {
         if (nowMs - each.under.sinceMs < RESCHEDULE_TIMEOUT_MS) continue;
@@ -154,6 +161,7 @@ export class Rescheduler {
   done(id: string, result: { generation: bigint; ok: boolean; nowMs: number }): void {
     const each = this.#cases.get(id);
     if (each?.under?.generation !== result.generation) return;
+    this.#earliest.changed();
     each.under = undefined;
     this.#underWay--;
     const { nowMs } = result;
@@ -174,6 +182,10 @@ export class Rescheduler {
 
   /** When {@linkcode due} has something to say. */
   nextMs(): number {
+    return this.#earliest.atMs;
+  }
+
+  #nextMs(): number {
     let next = Infinity;
     const isFull = this.#underWay >= MAX_RESCHEDULES;
     for (const each of this.#cases.values()) {

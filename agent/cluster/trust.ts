@@ -3,6 +3,7 @@ import {
   type VmSpawnRequest,
   VmSpawnRequestSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { Earliest } from "./earliest.ts";
 import {
   ENTRUST_RETRY_MS,
   MAX_ENTRUSTS,
@@ -81,6 +82,7 @@ interface Holder {
 /** Sees to it that the first in line for each of this node's workloads with secrets hold its request. */
 export class Entrusting {
   readonly #holders = new Map<string, Map<string, Holder>>();
+  readonly #earliest = new Earliest(() => this.#nextMs());
   #asked = 0;
 
   /** Workloads that have something to entrust. */
@@ -99,6 +101,7 @@ export class Entrusting {
     incarnationOf: (nodeId: string) => bigint | undefined;
   }): void {
     const { line, selfId, nowMs, incarnationOf } = options;
+    this.#earliest.changed();
     const seen = new Set<string>();
     for (const id of ids) {
       seen.add(id);
@@ -128,6 +131,7 @@ export class Entrusting {
 
   /** A workload's request is another now. */
   changed(id: string): void {
+    this.#earliest.changed();
     for (const holder of this.#holders.get(id)?.values() ?? []) {
       if (holder.state === "asked") this.#asked--;
       holder.state = "wanted";
@@ -138,6 +142,8 @@ export class Entrusting {
   /** What to give to whom now. */
   due(nowMs: number, incarnationOf: (nodeId: string) => bigint | undefined): Map<string, string[]> {
     const due = new Map<string, string[]>();
+    if (nowMs < this.nextMs()) return due;
+    this.#earliest.changed();
     for (const [id, holders] of this.#holders) {
       for (const [nodeId, holder] of holders) {
         if (holder.state === "given" || holder.dueMs > nowMs) continue;
@@ -156,12 +162,18 @@ export class Entrusting {
   done(id: string, nodeId: string, options: { ok: boolean; nowMs: number }): void {
     const holder = this.#holders.get(id)?.get(nodeId);
     if (holder?.state !== "asked") return;
+    this.#earliest.changed();
     this.#asked--;
     holder.state = options.ok ? "given" : "wanted";
     holder.dueMs = options.nowMs + ENTRUST_RETRY_MS;
   }
 
+  /** When {@linkcode due} has something to say. */
   nextMs(): number {
+    return this.#earliest.atMs;
+  }
+
+  #nextMs(): number {
     let next = Infinity;
     for (const holders of this.#holders.values()) {
       for (const { state, dueMs } of holders.values()) {

@@ -118,6 +118,12 @@ export class SimRuntime {
     });
   }
 
+  /** One that runs already. */
+  adopt(record: Record): void {
+    const rest = { startedAtMs: 1, failures: 0, version: 0, isComplete: true };
+    this.workloads.set(record.id, { ...record, ...rest, status: "running" });
+  }
+
   /** Starts it; `done` says when it runs, or why not. */
   place(record: Record, done: (error?: Error) => void): void {
     const offer = this.offer(record.request);

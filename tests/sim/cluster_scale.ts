@@ -14,7 +14,6 @@ import type { Profile } from "../../gossip/memberlist/config.ts";
 import { seededRandom } from "../../gossip/random.ts";
 import { clusterTags, EPOCH_MS, idOf } from "./cluster_agent.ts";
 import { ClusterWorld } from "./cluster_world.ts";
-import type { Record } from "./cluster_runtime.ts";
 
 /** How large the cluster is that is measured. */
 export interface ScaleOptions {
@@ -130,20 +129,19 @@ export function measureGossip(
   const world = new ClusterWorld({ ...options, memoryMiB: 1 << 20 });
   const { network } = world.gossip;
   const bytes = () => network.bytes + network.streamBytes;
-  world.startKnown();
-  for (const [i, agent] of world.agents.entries()) {
+  for (const [i, { runtime }] of world.agents.entries()) {
     for (let k = 0; k < options.workloads; k++) {
-      const record: Record = {
+      runtime.adopt({
         id: workloadId(i, k),
         request: request(i, k),
         generation: 1n,
         restarts: 0,
         createdAtMs: BigInt(EPOCH_MS),
-      };
-      world.after(world.random.float() * 30_000, () => agent.runtime.place(record, () => {}));
+      });
     }
   }
-  world.gossip.advance(world.nowMs + 240_000);
+  world.startKnown();
+  world.gossip.advance(world.nowMs + 180_000);
   const idleFrom = bytes();
   world.gossip.advance(world.nowMs + 60_000);
   const idle = bytes() - idleFrom;

@@ -37,10 +37,12 @@ export class SimStreams {
       if (error !== undefined || to === undefined) return finish({ error: error ?? "nobody is there" });
       if (!effect.reply) finish({ message: undefined });
       const target = to.core;
+      network.streamBytes += effect.request.length;
       input(to, target, () => {
         const id = ++this.#lastId;
         this.#answers.set(`${to.index}/${id}`, (bytes) => {
           if (bytes === undefined) return finish({ error: "closed" });
+          network.streamBytes += bytes.length;
           this.#later(network.stream(), () => {
             if (!network.isBlocked(to.index, from.index)) finish(readAnswer(core, bytes));
           });
