@@ -1,12 +1,14 @@
 import { LiveAgent } from "../e2e/live_agent.ts";
 import { agentPid, cpuMs, residueOf, rssMiB } from "../e2e/residue.ts";
-import { machineFacts, measureInside, startBenchAgent } from "./support/agent.ts";
+import { collectedHeap, machineFacts, measureInside, startBenchAgent } from "./support/agent.ts";
 import { median, quantile } from "./support/stats.ts";
 
 /** Effort, unless the environment variable of the same name says otherwise. */
 const DEFAULTS = { STARTS: 5, WORKLOADS: 100, IDLE_SECONDS: 30, LISTS: 200, CYCLES: 1000, LANES: 4 };
 /** Time for what a spawn or stop sets off to end, in milliseconds. */
 const SETTLE_MS = 5_000;
+/** Looks at the memory while the cycles go on. */
+const BATCHES = 10;
 const START_DEADLINE_MS = 60_000;
 const ROOT = new URL("../../", import.meta.url).pathname;
 const SCRIPT = new URL("./support/node_inside.ts", import.meta.url);
@@ -108,34 +110,49 @@ export async function nodeBench(): Promise<string> {
   ].join("\n");
 }
 
-/** Many spawns and stops, and what is there before and after them. Gives Markdown. */
+/** Many spawns and stops: what is there before, between and after them. Gives Markdown. */
 export async function cyclesBench(): Promise<string> {
   const facts = machineFacts();
-  await using agent = await startBenchAgent();
+  await using agent = await startBenchAgent({ inspector: true });
   const lanes = effort("LANES");
   const count = effort("CYCLES");
+  const batch = Math.ceil(count / BATCHES);
   const cycle = (count: number) =>
     measureInside<string[]>(agent, SCRIPT, ["cycle", String(count), String(lanes)]);
-  const ids = await cycle(lanes * 2);
-  const look = async () => {
+  const pid = agentPid(agent);
+  const mebibytes = (bytes: number) => (bytes / 1_048_576).toFixed(1);
+  /** A row of memory: as found, and what the garbage collection leaves. */
+  const memory = async (name: string, seconds: number) => {
     await pause(SETTLE_MS);
-    const sizes = Object.entries(await residueOf(agent, ids)).map(([name, value]): [string, number] => [
+    const found = rssMiB(pid);
+    const { heapUsed } = await collectedHeap(agent);
+    const cells = [found, rssMiB(pid), rssMiB(agent.containerdPid)].map((value) => value.toFixed(0));
+    return `| ${name} | ${seconds.toFixed(0)} | ${mebibytes(heapUsed)} | ${cells[1]} | ${cells[0]} | ${
+      cells[2]
+    } |`;
+  };
+  const sizes = async () =>
+    Object.entries(await residueOf(agent, ids)).map(([name, value]): [string, number] => [
       name,
       typeof value === "number" ? value : value.length,
     ]);
-    return [
-      ...sizes,
-      ["agent RSS, MiB", Math.round(rssMiB(agentPid(agent)))],
-      ["containerd RSS, MiB", Math.round(rssMiB(agent.containerdPid))],
-    ] as [string, number][];
-  };
-  const before = await look();
-  const beganMs = performance.now();
-  ids.push(...await cycle(count));
-  const seconds = (performance.now() - beganMs) / 1000;
-  const after = new Map(await look());
+  const ids = await cycle(lanes * 2);
+  const rows = [await memory("0", 0)];
+  const before = await sizes();
+  for (let done = 0; done < count; done += batch) {
+    const beganMs = performance.now();
+    ids.push(...await cycle(Math.min(batch, count - done)));
+    rows.push(
+      await memory(String(Math.min(done + batch, count)), (performance.now() - beganMs) / 1000),
+    );
+  }
+  const after = new Map(await sizes());
   return [
-    `${facts}; ${count} cycles, ${lanes} at a time, in ${seconds.toFixed(0)} s`,
+    `${facts}; ${count} cycles, ${lanes} at a time`,
+    "",
+    "| cycles | s | agent: JS heap after GC, MiB | RSS after GC | RSS as found | containerd RSS |",
+    "|---|---|---|---|---|---|",
+    ...rows,
     "",
     "| what is there | before | after |",
     "|---|---|---|",

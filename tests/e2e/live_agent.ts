@@ -6,6 +6,9 @@ import { ociLayoutTar, type TestImage } from "../support/images.ts";
 /** How long anything may take, in milliseconds, on a machine that is busy with other tests. */
 export const DEADLINE_MS = 60_000;
 
+/** Where an agent's inspector listens, in the agent's own network. */
+export const INSPECTOR_PORT = 9229;
+
 const POLL_MS = 50;
 const ROOT = new URL("../../", import.meta.url).pathname;
 const OVERLAYFS = "overlayfs";
@@ -27,6 +30,8 @@ export interface LiveAgentOptions {
   host?: TestHost;
   /** Node name; n1 by default. */
   name?: string;
+  /** Lets its heap be looked into, at {@linkcode INSPECTOR_PORT}. */
+  inspector?: boolean;
 }
 
 /** How a command is run by {@linkcode LiveAgent.cli}. */
@@ -62,6 +67,7 @@ export class LiveAgent implements AsyncDisposable {
   readonly name: string;
   readonly #flags: readonly string[];
   readonly #ownsHost: boolean;
+  readonly #engineFlags: readonly string[];
   #process?: Deno.ChildProcess;
 
   private constructor(readonly host: TestHost, readonly dir: string, options: LiveAgentOptions) {
@@ -70,6 +76,7 @@ export class LiveAgent implements AsyncDisposable {
     this.stateDir = `${dir}/state`;
     this.dataDir = options.dataDir ?? `${dir}/data`;
     this.#flags = options.flags ?? [];
+    this.#engineFlags = options.inspector ? [`--inspect=127.0.0.1:${INSPECTOR_PORT}`] : [];
   }
 
   /** Makes the place and starts the agent in it; resolves when it is ready. */
@@ -120,7 +127,7 @@ export class LiveAgent implements AsyncDisposable {
       "agent",
       this.logFile,
       Deno.execPath(),
-      ...denoArgs(this.agentArgs),
+      ...denoArgs(this.agentArgs, this.#engineFlags),
     ], { stdin: "null" });
     let ended = false;
     void this.#process.status.then(() => ended = true);
@@ -391,6 +398,6 @@ function fileNames(dir: string, prefix = ""): string[] {
   }).sort();
 }
 
-function denoArgs(args: readonly string[]): string[] {
-  return ["run", "-A", "--no-check", "--config", `${ROOT}deno.json`, `${ROOT}main.ts`, ...args];
+function denoArgs(args: readonly string[], flags: readonly string[] = []): string[] {
+  return ["run", ...flags, "-A", "--no-check", "--config", `${ROOT}deno.json`, `${ROOT}main.ts`, ...args];
 }

@@ -1,4 +1,4 @@
-import { LiveAgent } from "../../e2e/live_agent.ts";
+import { LiveAgent, type LiveAgentOptions } from "../../e2e/live_agent.ts";
 import { busyboxImage } from "../../support/images.ts";
 
 /** Name of the image that a benchmarked agent has. */
@@ -7,8 +7,8 @@ export const BENCH_IMAGE = "docker.io/bench/web:1";
 const API = "http://127.0.0.1:8000/cluster.services.api.ClusterService";
 
 /** An agent with {@linkcode BENCH_IMAGE}, in a network of its own. */
-export async function startBenchAgent(): Promise<LiveAgent> {
-  const agent = await LiveAgent.start();
+export async function startBenchAgent(options: LiveAgentOptions = {}): Promise<LiveAgent> {
+  const agent = await LiveAgent.start(options);
   try {
     await agent.load(busyboxImage(), BENCH_IMAGE);
   } catch (error) {
@@ -31,6 +31,11 @@ export async function measureInside<T>(agent: LiveAgent, script: URL, args: stri
   const { code, stdout } = await child.output();
   if (code !== 0) throw new Error(`Cannot run "${script.pathname}": exit code ${code}`);
   return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+/** Bytes that an agent with an inspector holds when its garbage has been collected. */
+export function collectedHeap(agent: LiveAgent): Promise<{ heapUsed: number; external: number }> {
+  return measureInside(agent, new URL("heap_inside.ts", import.meta.url));
 }
 
 /** JSON calls of ClusterService over connections that `fetch` keeps alive. */
