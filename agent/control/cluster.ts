@@ -119,6 +119,8 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly #logs: LogSearch;
   #last: AsyncDisposable | undefined;
   #isLocalDue = false;
+  /** How each member is reached, as of the last change. */
+  #ways: ReadonlyMap<string, string> = new Map();
 
   /** Binds, loads what an earlier agent left, and joins in the background. Throws an Error that says what is wrong. */
   static async open(parts: ClusterParts): Promise<Cluster> {
@@ -316,6 +318,20 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     });
   }
 
+  /** Brings the routes up to date when a member is reached another way than before. */
+  #membersMoved(): void {
+    const ways = new Map<string, string>();
+    let isMoved = false;
+    for (const [id, { address, tags }] of this.membership.members()) {
+      const way = `${address.host} ${tags[TAG.hopPort]} ${tags[TAG.fingerprint]}`;
+      ways.set(id, way);
+      const before = this.#ways.get(id);
+      if (before !== undefined && before !== way) isMoved = true;
+    }
+    this.#ways = ways;
+    if (isMoved) this.#effects.perform({ kind: "routes" });
+  }
+
   #upstream(nodeId: string): PeerUpstream | undefined {
     const member = this.membership.members().get(nodeId);
     const fingerprint = member?.tags[TAG.fingerprint];
@@ -329,6 +345,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     const { membership, core } = this;
     const tellMembers = () => {
       this.#parts.network.changed();
+      this.#membersMoved();
       this.#driver.input((nowMs) => core.members(nowMs, [...membership.members().values()]));
     };
     membership.listen({

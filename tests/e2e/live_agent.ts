@@ -65,7 +65,8 @@ export class LiveAgent implements AsyncDisposable {
   readonly dataDir: string;
   readonly namespace = `e2e-${crypto.randomUUID().slice(0, 8)}`;
   readonly name: string;
-  readonly #flags: readonly string[];
+  /** Further flags of `hypercore agent`; what is put here counts from the next start on. */
+  flags: readonly string[];
   readonly #ownsHost: boolean;
   readonly #engineFlags: readonly string[];
   #process?: Deno.ChildProcess;
@@ -75,7 +76,7 @@ export class LiveAgent implements AsyncDisposable {
     this.#ownsHost = options.host === undefined;
     this.stateDir = `${dir}/state`;
     this.dataDir = options.dataDir ?? `${dir}/data`;
-    this.#flags = options.flags ?? [];
+    this.flags = options.flags ?? [];
     this.#engineFlags = options.inspector ? [`--inspect=127.0.0.1:${INSPECTOR_PORT}`] : [];
   }
 
@@ -113,7 +114,7 @@ export class LiveAgent implements AsyncDisposable {
         this.name,
         "--proxy-workers",
         "1",
-        ...this.#flags,
+        ...this.flags,
       ],
     ];
   }
@@ -141,6 +142,20 @@ export class LiveAgent implements AsyncDisposable {
     return (await this.curl("http://127.0.0.1:8001/readyz")).startsWith("ready");
   }
 
+  /** Runs the agent's command line to its end: what an agent that cannot start says. */
+  async runToEnd(): Promise<Outcome> {
+    return await this.cli(this.agentArgs);
+  }
+
+  /** As if the machine had lost its power: agent, containerd and shims end at once, and with them the containers. */
+  async killMachine(): Promise<void> {
+    const { containerdPid } = this;
+    await this.end("SIGKILL");
+    await killAndWait(containerdPid);
+    const pids = this.#shims().flatMap(({ pid }) => [pid, ...childrenOf(pid)]);
+    for (const pid of pids) await killAndWait(pid);
+  }
+
   /** Ends the agent's process; resolves when it has ended. */
   async end(signal: Deno.Signal): Promise<void> {
     const process = this.#process;
@@ -153,6 +168,12 @@ export class LiveAgent implements AsyncDisposable {
       if (!(error instanceof TypeError)) throw error;
     }
     await process.status;
+  }
+
+  /** Resolves when the agent has ended by itself. */
+  async ended(): Promise<void> {
+    await this.#process?.status;
+    this.#process = undefined;
   }
 
   /** Sends the agent a signal that does not end it. */
@@ -380,6 +401,19 @@ export function commandLine(pid: number): string[] {
   } catch {
     return []; // it has ended meanwhile
   }
+}
+
+/** Pids of a process's children and theirs. */
+function childrenOf(pid: number): number[] {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`);
+  } catch {
+    return []; // it has ended meanwhile
+  }
+  return text.split(" ").filter((word) => word !== "").map(Number).flatMap((
+    each,
+  ) => [each, ...childrenOf(each)]);
 }
 
 /** Paths of the files below a folder, relative to it; what is inside containers is left out. */

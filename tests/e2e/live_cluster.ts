@@ -54,13 +54,8 @@ export class LiveCluster implements AsyncDisposable {
   }
 
   /** Waits until each of these agents (all, by default) sees each of them alive, and nobody else. */
-  async isWhole(agents: readonly LiveAgent[] = this.agents): Promise<void> {
-    await until(`${agents.length} agents see each other`, async () => {
-      const views = await Promise.all(agents.map(aliveNames));
-      return views.every((names) =>
-        agents.every(({ name }) => names.includes(name)) && names.length === agents.length
-      );
-    });
+  isWhole(agents: readonly LiveAgent[] = this.agents): Promise<void> {
+    return isWhole(agents);
   }
 
   /** What the agents logged last, for the message of a failure. */
@@ -83,6 +78,40 @@ export class LiveCluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.owned[Symbol.asyncDispose]();
   }
+}
+
+/** Waits until each of these agents sees each of them alive, and nobody else. */
+export async function isWhole(agents: readonly LiveAgent[]): Promise<void> {
+  await until(`${agents.length} agents see each other`, async () => {
+    const views = await Promise.all(agents.map(aliveNames));
+    return views.every((names) =>
+      agents.every(({ name }) => names.includes(name)) && names.length === agents.length
+    );
+  });
+}
+
+/** What `members --json` says of a member. */
+export interface ListedMember {
+  id: string;
+  name: string;
+  address: string;
+  status: string;
+  kind: string;
+  tags: Record<string, string>;
+  cordoned: boolean;
+  workloads: number;
+  isSelf: boolean;
+}
+
+/** A member as an agent sees it. */
+export async function memberOf(agent: LiveAgent, name: string): Promise<ListedMember | undefined> {
+  const members: ListedMember[] = JSON.parse(await agent.ok("members", "--json"));
+  return members.find((member) => member.name === name);
+}
+
+/** A step of a test whose later steps build on it: they are not taken when it fails. */
+export async function step(test: Deno.TestContext, name: string, take: () => Promise<void>): Promise<void> {
+  if (!await test.step(name, take)) throw new Error(`the test ends here: "${name}" failed`);
 }
 
 /** Of each agent's log in the message of a failure. */
