@@ -37,6 +37,11 @@ export class Exchange {
   connection?: UpstreamConnection;
   /** The request has been read from the client and written to the upstream, all of it. */
   sent = false;
+  /** Nothing of the request head is on its way any more, in this attempt or an earlier one. */
+  get isHeadFree(): boolean {
+    return this.sent && this.#attempts === 1;
+  }
+  #attempts = 0;
   /** Resolves when the request is sent or has failed. Never rejects. */
   sending: Promise<void> = Promise.resolve();
   #clientFault?: unknown;
@@ -92,6 +97,7 @@ export class Exchange {
       const connection = kept ?? await this.#connect(upstream);
       this.connection = connection;
       if (this.#clientEnded) this.#closeWrite();
+      this.#attempts++;
       this.sending = this.#send(connection, requestHead);
       this.#touchResponse();
       let headEnd: number;

@@ -37,6 +37,8 @@ export class Http1Connection implements Watched {
   #isWhole = false;
   #accept = "";
   #closed = false;
+  /** Bytes of the source may still be on their way upstream, whatever has become of the exchange. */
+  #isMoving = false;
   /** Status sent for the request in hand; 0 while none is. */
   #status = 0;
   #startedMs = 0;
@@ -64,6 +66,7 @@ export class Http1Connection implements Watched {
       while (await this.#serveOne());
     } finally {
       this.close();
+      if (!this.#isMoving) this.source.release();
     }
   }
 
@@ -80,7 +83,6 @@ export class Http1Connection implements Watched {
     this.#context.deadlines.remove(this);
     this.#exchange?.abort();
     closeQuietly(this.conn);
-    this.source.release();
   }
 
   onDeadline(): void {
@@ -165,13 +167,14 @@ export class Http1Connection implements Watched {
     if (!hasBody) this.#watch();
     try {
       const responseEnd = await exchange.respond();
+      if (this.#closed) return false;
       return await this.#relayResponse(exchange, responseEnd);
     } catch (error) {
       if (this.#status === 0) this.#accept = acceptField(out, headLength);
       throw error;
     } finally {
       // While the head may still be being written its buffer must not be used again.
-      if (exchange.sent) buffers.give(pooled);
+      if (exchange.isHeadFree) buffers.give(pooled);
     }
   }
 
@@ -206,6 +209,7 @@ export class Http1Connection implements Watched {
   async #sendBody(sink: ContentSink): Promise<void> {
     const { limits, counters } = this.#context;
     const request = this.#request;
+    this.#isMoving = true;
     await moveContent(
       this.source,
       request.chunked ? { kind: "chunked" } : { kind: "length", bytes: request.contentLength },
@@ -221,6 +225,7 @@ export class Http1Connection implements Watched {
         },
       },
     );
+    this.#isMoving = false;
     this.#watch();
   }
 
@@ -328,11 +333,13 @@ export class Http1Connection implements Watched {
     source.start = headEnd;
     const touch = () => this.deadlineMs = deadlines.nowMs + limits.upgradeIdleTimeoutMs;
     touch();
+    this.#isMoving = true;
     await tunnel({ conn: this.conn, source: this.source }, { conn, source }, (bytes, direction) => {
       if (direction === "in") counters.bytesIn += bytes;
       else counters.bytesOut += bytes;
       touch();
     });
+    this.#isMoving = false;
     exchange.finish();
     return false;
   }

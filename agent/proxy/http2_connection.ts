@@ -53,11 +53,10 @@ export class Http2Connection implements Watched {
   async run(): Promise<void> {
     const { deadlines, buffers } = this.#context;
     deadlines.add(this);
-    let inner: Source | undefined;
     try {
       const server = await this.#open();
       if (!server) return;
-      inner = new Source(server.conn, buffers);
+      const inner = new Source(server.conn, buffers);
       if (this.#draining) this.#shutdown(server);
       await tunnel(
         { conn: this.conn, source: this.source },
@@ -67,10 +66,11 @@ export class Http2Connection implements Watched {
           if (direction === "out" && this.#served && this.isIdle) this.deadlineMs = this.#idleDeadline();
         },
       );
+      // Not after a failure: then one direction may still be writing from its buffer.
+      inner.release();
+      this.source.release();
     } finally {
       this.close();
-      inner?.release();
-      this.source.release();
       await this.#server?.close();
     }
   }

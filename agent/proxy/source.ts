@@ -2,6 +2,7 @@ import type { BufferPool } from "./buffers.ts";
 import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
 
+const NOTHING = new Uint8Array(0);
 /** Content of one TLS record at most (RFC 8446 §5.1). */
 const MAX_RECORD_BYTES = 16 * 1024;
 /** Promises that a read which need not wait takes to resolve, and a few more. */
@@ -42,6 +43,7 @@ export class Source {
    */
   fill(): Promise<number> {
     if (this.#pending) return this.#pending;
+    if (this.#released) return Promise.reject(new Deno.errors.BadResource("the buffer has been given back"));
     if (this.#failure) return Promise.reject(this.#failure.error);
     if (this.start === this.end) this.start = this.end = 0;
     else if (this.end === this.buffer.length) this.#compact();
@@ -86,7 +88,13 @@ export class Source {
 
   #readEnded(): void {
     this.#pending = undefined;
-    if (this.#released) this.pool.give(this.buffer);
+    if (this.#released) this.#give();
+  }
+
+  #give(): void {
+    this.pool.give(this.buffer);
+    this.buffer = NOTHING;
+    this.start = this.end = 0;
   }
 
   /**
@@ -127,7 +135,7 @@ export class Source {
 
   /** Changes to a large or back to a small buffer. No read may be pending. */
   resize(bytes: number): void {
-    if (this.#pending || bytes === this.buffer.length || this.buffered > bytes) return;
+    if (this.#pending || this.#released || bytes === this.buffer.length || this.buffered > bytes) return;
     const old = this.buffer;
     const next = bytes < old.length ? this.pool.takeSmall() : this.#larger(bytes);
     if (this.buffered > 0) next.set(old.subarray(this.start, this.end));
@@ -137,11 +145,14 @@ export class Source {
     this.pool.give(old);
   }
 
-  /** Gives the buffer back, once a pending read has come to its end. */
+  /**
+   * Gives the buffer back, once a pending read has come to its end. Only for one who knows that nobody looks into it or writes
+   * from it any more: the next owner is another client's connection. Otherwise it is left to the garbage collector.
+   */
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    if (!this.#pending) this.pool.give(this.buffer);
+    if (!this.#pending) this.#give();
   }
 
   #larger(bytes: number): Uint8Array<ArrayBuffer> {

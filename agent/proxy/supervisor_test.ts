@@ -221,6 +221,58 @@ Deno.test("a slow reader holds the workload back rather than filling memory", as
   assert.ok(sent < 64 << 20, `${sent >> 20} MiB went into buffers`);
 });
 
+Deno.test("clients that vanish within their requests disturb nobody, and nobody gets what was another's", async () => {
+  await using upstream = new TestUpstream(echo);
+  const dir = await Deno.makeTempDir();
+  try {
+    const files = await writeCertificate(dir, "first");
+    await using proxied = await proxyTo(upstream, { limits: SHORT, tls: files });
+    const caCerts = [await Deno.readTextFile(files.certFile)];
+    let isOver = false;
+    // Killed, it closes all of its connections at once, and without the end that TLS asks for.
+    const vanish = async () => {
+      const script = new URL("./test_vanishing_client.ts", import.meta.url).pathname;
+      const child = new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "--allow-net",
+          "--allow-read",
+          "--no-config",
+          script,
+          `${proxied.port}`,
+          files.certFile,
+        ],
+        stdout: "piped",
+      }).spawn();
+      const reader = child.stdout.getReader();
+      const { value } = await reader.read();
+      child.kill("SIGKILL");
+      await child.status;
+      await reader.cancel();
+      assert.match(new TextDecoder().decode(value), /enough/);
+    };
+    const stay = async (n: number) => {
+      const tcp = await Deno.connect({ hostname: "127.0.0.1", port: proxied.port });
+      using client = new RawConnection(await Deno.startTls(tcp, { hostname: "localhost", caCerts }));
+      for (let round = 0; !isOver; round++) {
+        await client.send(`GET /${n}/${round} HTTP/1.1\r\nHost: app.test\r\n\r\n`);
+        const answer = await client.until(/proto=https\r\n\r\n/);
+        assert.ok(answer.includes(`\r\n\r\nGET /${n}/${round} HTTP/1.1\r\n`), answer);
+      }
+    };
+    const staying = Promise.all(Array.from({ length: 8 }, (_, n) => stay(n)));
+    try {
+      for (let n = 0; n < 8; n++) await vanish();
+    } finally {
+      isOver = true;
+    }
+    await staying;
+    assert.deepEqual(proxied.log.lines, []);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 interface Handshake {
   name: string;
   protocol: string | null;

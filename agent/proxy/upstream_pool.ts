@@ -43,17 +43,21 @@ export class UpstreamConnection implements Watched {
     this.close();
   }
 
-  /** Closes at once; a pending read or write of the connection rejects. */
+  /**
+   * Closes at once; a pending read or write of the connection rejects. What has been read stays, for an exchange that may be
+   * looking at it, or writing it to its client.
+   */
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    const isIdle = this.deadlineMs !== Infinity;
     this.pool.forget(this);
     try {
       this.conn.close();
     } catch (error) {
       if (!(error instanceof Deno.errors.BadResource)) throw error;
     }
-    this.source.release();
+    if (isIdle) this.source.release();
   }
 
   /** Lets the next request have it, unless something is wrong with it. */

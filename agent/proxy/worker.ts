@@ -55,7 +55,7 @@ class ProxyWorker {
     const now = () => performance.now();
     const buffers = new BufferPool();
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
-    const dialer = this.#dialer = new HopDialer(now);
+    const dialer = this.#dialer = new HopDialer();
     this.#baseDomain = baseDomain;
     this.#context = {
       limits,

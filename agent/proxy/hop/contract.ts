@@ -28,7 +28,7 @@ export interface PeerUpstream {
   node: string;
   /** The owner's address. */
   hostname: string;
-  /** Where its workers take hops; tried first. */
+  /** Where its workers take hops. */
   port: number;
   /** SHA-256 of the owner's certificate: hexadecimal, or base64url as in the members' tags. */
   fingerprint: string;

@@ -27,8 +27,6 @@ export class HopDialer {
   /** PEM by fingerprint, of certificates that have been seen. */
   readonly #certificates = new Map<string, string>();
 
-  constructor(private readonly now: () => number) {}
-
   setIdentity(identity: HopIdentity): void {
     this.#identity = identity;
   }

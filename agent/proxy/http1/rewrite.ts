@@ -137,6 +137,6 @@ export function allowedTrailers(buffer: Uint8Array, trailers: Trailers): [name: 
 
 /** Behind the CRLF that ends the line, past trailing white space. */
 function lineEnd(buffer: Uint8Array, at: number): number {
-  while (buffer[at] !== 10) at++;
+  while (at < buffer.length && buffer[at] !== 10) at++;
   return at + 1;
 }
