@@ -13,6 +13,8 @@ data=${HYPERCORE_DEMO_DIR:-/var/lib/hypercore-demo}
 id=${HYPERCORE_DEMO_ID:-demo}
 net=${HYPERCORE_DEMO_NET:-10.88.77}
 hypercore=$root/hypercore
+# What ./hypercore unpacks goes with the demo.
+export HYPERCORE_CACHE_DIR=$data/cache
 port=8080 name=demo
 readonly NODES="1 2 3" READY_SECONDS=60 STOP_SECONDS=30 EVENT_SECONDS=90
 
@@ -67,7 +69,7 @@ write_cli() {
 node=\$1; shift
 enter="nsenter --net=/run/netns/hc$id-\$node --mount=/proc/\$(cat "$data/n\$node/mounts.pid")/ns/mnt --"
 [ "\${1-}" != sh ] || exec \$enter sh
-HYPERCORE_DATA_DIR=$data/n\$node exec \$enter "$hypercore" "\$@"
+HYPERCORE_CACHE_DIR=$data/cache HYPERCORE_DATA_DIR=$data/n\$node exec \$enter "$hypercore" "\$@"
 END
   chmod 755 "$data/hc"
 }

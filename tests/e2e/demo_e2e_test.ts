@@ -85,6 +85,12 @@ Deno.test("make demo twice, the command line on it, and demo-stop that leaves no
       assert.equal(code, 0, out + err);
       assert.equal(out.match(/^Hello from a container that Hypercore runs/gm)?.length, 6, out);
       assert.match(out, /it runs elsewhere, under the same id and URL/);
+      // What a self-extracting build unpacks is the demo's, too.
+      const executable = await Deno.open(join(ROOT, "hypercore"));
+      const head = new Uint8Array(2);
+      await executable.read(head);
+      executable.close();
+      if (new TextDecoder().decode(head) === "#!") await Deno.stat(`${demo.dir}/cache`);
     },
   );
   await t.step("make demo works again on top of itself", async () => {
