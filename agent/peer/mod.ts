@@ -7,7 +7,7 @@
  * const port = await PeerPort.open({ bind, nodeId, certificate, keys, log });
  * const serf = await createSerf({ name, bind, transport: port.transport, tags: { fp: certificate.fingerprint } });
  * const server = new PeerServer({ routes, keys, log });
- * port.serve({ calls: server, hop: (socket) => proxy.acceptHop(socket) });
+ * port.serve({ calls: server });
  * const peers = new PeerClients({ nodeId, keys, resolve: (id) => membership.addressOf(id) });
  * await peers.client(PeerService, "another node's id").cordon({ cordoned: true });
  * ```
