@@ -14,6 +14,7 @@ import {
 } from "../../gossip/mod.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
+import { clusterEventSubject } from "../cluster/event_subject.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
 import { PROTOCOL_VERSION, TAG } from "../cluster/tags.ts";
 import type { HostPort } from "../config.ts";
@@ -84,7 +85,7 @@ export class Membership implements AsyncDisposable {
       keyringFile: options.keyringFile,
       snapshotFile: options.snapshotFile,
       rejoinAfterLeave: true,
-      serf: { userEventSizeLimit: USER_EVENT_LIMIT },
+      serf: { userEventSizeLimit: USER_EVENT_LIMIT, eventSubject: clusterEventSubject },
       transport: options.transport,
       metrics: options.metrics,
       log: options.log,

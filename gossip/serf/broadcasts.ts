@@ -1,8 +1,16 @@
+import type { UserEventMessage } from "../codec/serf_messages.ts";
+import { NO_BYTES } from "../codec/text.ts";
 import { MessageType } from "../codec/types.ts";
-import { BroadcastQueue, type PickOptions, retransmitLimit } from "../memberlist/broadcast_queue.ts";
+import {
+  BroadcastQueue,
+  type PickOptions,
+  retransmitLimit,
+  type Subject,
+} from "../memberlist/broadcast_queue.ts";
 import type { Memberlist } from "../memberlist/memberlist.ts";
 import type { Random } from "../random.ts";
 import type { SerfConfig } from "./config.ts";
+import { EventSubjects } from "./event_subjects.ts";
 import type { Members } from "./members.ts";
 
 /** Heads of a compound and of its only part. */
@@ -25,6 +33,7 @@ export class Broadcasts {
   readonly #intents: BroadcastQueue;
   readonly #queries: BroadcastQueue;
   readonly #events: BroadcastQueue;
+  readonly #subjects: EventSubjects;
   #dropped = 0;
 
   constructor(options: { config: SerfConfig; memberlist: Memberlist; members: Members; random: Random }) {
@@ -34,6 +43,7 @@ export class Broadcasts {
     this.#intents = new BroadcastQueue(limit);
     this.#queries = new BroadcastQueue(limit);
     this.#events = new BroadcastQueue(limit);
+    this.#subjects = new EventSubjects(options.config.eventSubject);
   }
 
   /** Lengths of the queues, and how much was dropped because they were full. */
@@ -55,8 +65,10 @@ export class Broadcasts {
     this.#queue(this.#queries, message);
   }
 
-  userEvent(message: Uint8Array): void {
-    this.#queue(this.#events, message);
+  /** Sends an event on, unless a newer one about the same is on its way. */
+  userEvent(message: Uint8Array, { ltime, name, payload = NO_BYTES }: UserEventMessage): void {
+    const subject = this.#subjects.take({ ltime, name, payload });
+    if (subject !== false) this.#queue(this.#events, message, undefined, subject);
   }
 
   /** Largest Serf message that goes by packet. */
@@ -64,11 +76,11 @@ export class Broadcasts {
     return this.#memberlist.packetRoom - COMPOUND_HEADS - 1;
   }
 
-  #queue(queue: BroadcastQueue, message: Uint8Array, onEnd?: () => void): void {
+  #queue(queue: BroadcastQueue, message: Uint8Array, onEnd?: () => void, subject?: Subject): void {
     if (message.length - 1 > this.packetMessageBytes) {
       return this.#byStream(message.subarray(1), onEnd);
     }
-    queue.queue(message, { onEnd });
+    queue.queue(message, { onEnd, subject });
     this.#prune(queue);
     this.#memberlist.kick();
   }

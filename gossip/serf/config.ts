@@ -1,3 +1,5 @@
+import type { EventSubject } from "./event_subjects.ts";
+
 /** What a Serf core is told. Defaults are the Serf library's; see {@linkcode DEFAULT_SERF_CONFIG}. */
 export interface SerfConfig {
   /** Longest wait for a leave or a forced leave to spread. */
@@ -28,6 +30,8 @@ export interface SerfConfig {
   /** Whether a node whose name is claimed by another asks the cluster whose it is, and gives way when it loses. */
   nameConflictResolution: boolean;
   coordinates: boolean;
+  /** Of two user events about the same that wait to be sent on, the newer takes the older's place. */
+  eventSubject?: EventSubject;
   /** Absent means that member events are delivered one by one. */
   coalesceMembers?: CoalesceWindow;
   /** Absent means that user events are delivered one by one. */

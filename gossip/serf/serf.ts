@@ -370,7 +370,7 @@ export class SerfCore {
     if (queued !== undefined && message.ltime < this.#userEvents.clock.time) this.#seen.add(queued);
     if (!isNew) return;
     this.counters.userEvents++;
-    if (queued !== undefined) this.#broadcasts.userEvent(queued);
+    if (queued !== undefined) this.#broadcasts.userEvent(queued, message);
     const { ltime, name, coalesce } = message;
     this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
   }

@@ -147,6 +147,7 @@ export function measureGossip(
   const idle = bytes() - idleFrom;
 
   const churnFrom = bytes();
+  const churnFromMs = world.nowMs;
   const streamFrom = network.streamBytes;
   const all = options.nodes * options.workloads;
   const perMinute = Math.round(all / 100);
@@ -158,20 +159,16 @@ export function measureGossip(
     agent.runtime.die(id);
     const endMs = world.nowMs + 60_000 / perMinute;
     if (i % 10 === 0) {
-      const { status } = agent.runtime.workloads.get(id)!;
-      const isSeen = () =>
-        world.agents.every(({ core }) => {
-          const found = core.find(id);
-          return found.kind === "found" && found.copies[0].workload.status === status;
-        });
-      views.push(world.gossip.advanceUntil(isSeen, { stepMs: 10, limitMs: 900 }) ?? Infinity);
+      const { version } = agent.core.version;
+      const isSeen = () => world.agents.every(({ core }) => (versions(core).get(agent.id) ?? -1n) >= version);
+      views.push(world.gossip.advanceUntil(isSeen, { stepMs: 20, limitMs: 30_000 }) ?? Infinity);
     }
     world.gossip.advance(endMs);
     for (const { node } of world.agents) {
       largestEventQueue = Math.max(largestEventQueue, node.core.sizes.eventQueue);
     }
   }
-  const seconds = options.minutes * 60;
+  const seconds = (world.nowMs - churnFromMs) / 1_000;
   views.sort((a, b) => a - b);
   return {
     idleBytesPerNodeSecond: Math.round(idle / options.nodes / 60),
@@ -182,6 +179,11 @@ export function measureGossip(
     viewP99Ms: views[Math.floor(views.length * 0.99)],
     largestEventQueue,
   };
+}
+
+/** Which version each node's state has in a core's view. */
+function versions(core: ClusterCore): Map<string, bigint> {
+  return new Map(core.nodes().map(({ id, header }) => [id, header?.version ?? -1n]));
 }
 
 function localState(node: number, workloads: number): LocalState {

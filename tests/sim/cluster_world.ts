@@ -3,6 +3,7 @@ import {
   type VmSpawnRequest,
   VmSpawnRequestSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { clusterEventSubject } from "../../agent/cluster/event_subject.ts";
 import { MAX_EVENT_BYTES } from "../../agent/cluster/limits.ts";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import type { Random } from "../../gossip/random.ts";
@@ -52,7 +53,7 @@ export class ClusterWorld {
     this.gossip = new World({
       ...options,
       eager: true,
-      serf: { userEventSizeLimit: MAX_EVENT_BYTES },
+      serf: { userEventSizeLimit: MAX_EVENT_BYTES, eventSubject: clusterEventSubject },
       tags: clusterTags,
     });
     this.agents = this.gossip.nodes.map((node) => new SimAgent(this, node, options.memoryMiB ?? 4_096));
