@@ -113,13 +113,15 @@ function addKeyCommands(program: Command, client: AsClient, io: Io, finish: Fini
       const { keygen } = await import("./commands/keys.ts");
       finish(await keygen(io));
     });
-  client(program.command("keys")).description("show, list, install, use or remove gossip keys")
+  client(program.command("keys")).description(
+    "show, list, install, use or remove gossip keys, or rotate them",
+  )
     .addArgument(
       new Argument("<operation>", "what to do").choices(
-        ["show", "list", "install", "use", "remove"] as const,
+        ["show", "list", "install", "use", "remove", "rotate"] as const,
       ),
     )
-    .argument("[key]", "base64; for install, use and remove")
+    .argument("[key]", "base64; for install, use and remove; rotate makes one without it")
     .addOption(jsonOption())
     .action(async (operation, key, options) => {
       const { keys } = await import("./commands/keys.ts");

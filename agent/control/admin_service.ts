@@ -11,6 +11,7 @@ import type {
   MoveEventSchema,
   QueryEventSchema,
 } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import type { KeyResult } from "../../gossip/mod.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
 import { parseGossipKey, parseJoin } from "../membership/join_address.ts";
@@ -19,6 +20,9 @@ import { Channel } from "./channel.ts";
 
 /** Longest time a query of an operator may take, milliseconds. */
 export const MAX_QUERY_MS = 600_000;
+
+/** Bytes of a key made for a rotation. */
+const NEW_KEY_BYTES = 32;
 
 /** Time between the answer to `leave` and the end of the agent, milliseconds. */
 const LEAVE_ANSWER_MS = 200;
@@ -186,31 +190,49 @@ async function manageKeys(membership: Membership, { operation, key }: ManageKeys
     }));
     return { members: 1, answers: 1, errors: {}, keys };
   }
+  if (operation === "rotate") return await rotateKeys(membership, key);
   if (operation !== "list" && operation !== "install" && operation !== "use" && operation !== "remove") {
     throw new RuntimeError(
       "invalid",
       `Cannot accept operation "${operation.slice(0, 40)}": it is none of keys'`,
     );
   }
-  let bytes: Uint8Array | undefined;
-  try {
-    if (operation !== "list") bytes = parseGossipKey(key);
-  } catch (error) {
-    throw new RuntimeError("invalid", `Cannot ${operation} the gossip key: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
-  const result = await membership.manageKeys(operation, bytes);
+  const result = await membership.manageKeys(
+    operation,
+    operation === "list" ? undefined : keyBytes(operation, key),
+  );
   return {
-    members: result.members,
-    answers: result.answers,
-    errors: Object.fromEntries(result.errors),
+    ...outcome(result),
     keys: [...result.keys].map(([each, nodes]) => ({
       key: each,
       nodes,
       primaryOn: result.primaryKeys.get(each) ?? 0,
     })),
   };
+}
+
+/** A new key for the whole cluster; one made here where none is given. Where it stops, no living member is cut off. */
+async function rotateKeys(membership: Membership, given: string) {
+  const key = given === ""
+    ? crypto.getRandomValues(new Uint8Array(NEW_KEY_BYTES))
+    : keyBytes("rotate to", given);
+  const { step, result } = await membership.rotateKey(key);
+  const primaryOn = step === "install" ? 0 : result.members;
+  return { ...outcome(result), step, keys: [{ key: key.toBase64(), nodes: result.members, primaryOn }] };
+}
+
+function outcome({ members, answers, errors }: KeyResult) {
+  return { members, answers, errors: Object.fromEntries(errors) };
+}
+
+function keyBytes(operation: string, key: string): Uint8Array {
+  try {
+    return parseGossipKey(key);
+  } catch (error) {
+    throw new RuntimeError("invalid", `Cannot ${operation} the gossip key: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
 }
 
 function known(membership: Membership, name: string): string {

@@ -363,6 +363,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
           this.#parts.log.warn("cannot look for a log", { error: String(error) });
         });
       },
+      nameLost: () => this.#parts.stop(),
       memberEvent: (member, what) => this.events.emit(member.name, { case: "member", value: what }),
     });
     tellMembers();

@@ -8,6 +8,8 @@ import {
   type Profile,
   type Query,
   type QueryResult,
+  rotateKey,
+  type Rotation,
   type Serf,
   type SerfListener,
   type Transport,
@@ -46,6 +48,8 @@ export interface MembershipListener {
   members?(): void;
   userEvent?(name: string, payload: Uint8Array): void;
   query?(query: Query): void;
+  /** The cluster gave this node's name to another: its agent has to end. Said once. */
+  nameLost?(): void;
   /** What changed about a member, for the stream of events. */
   memberEvent?(member: ClusterMember, what: "joined" | "left" | "failed" | "reaped" | "updated"): void;
 }
@@ -64,6 +68,7 @@ export class Membership implements AsyncDisposable {
   readonly #options: MembershipOptions;
   readonly #closing = new AbortController();
   readonly #listeners = new Set<MembershipListener>();
+  #hasName = true;
   #joining: Promise<void> = Promise.resolve();
   #members: ReadonlyMap<string, ClusterMember> | undefined;
 
@@ -210,6 +215,11 @@ export class Membership implements AsyncDisposable {
     this.#orInvalid(() => this.#serf.setTags(tagsOf({ ...this.#options, tags })));
   }
 
+  /** Gives the cluster a new key, in the order that cuts nobody off; see {@linkcode rotateKey}. */
+  rotateKey(key: Uint8Array): Promise<Rotation> {
+    return rotateKey(this.#serf, key);
+  }
+
   manageKeys(operation: "list" | "install" | "use" | "remove", key?: Uint8Array): Promise<KeyResult> {
     if (operation === "list") return this.#serf.listKeys();
     if (key === undefined) {
@@ -219,10 +229,13 @@ export class Membership implements AsyncDisposable {
     return operation === "use" ? this.#serf.useKey(key) : this.#serf.removeKey(key);
   }
 
-  /** Says goodbye: others take this node for one that left, not for a failed one. */
+  /**
+   * Says goodbye: others take this node for one that left, not for a failed one. Says nothing where the name is another
+   * node's by now: the goodbye would be taken for that node's.
+   */
   async leave(): Promise<void> {
     this.#closing.abort();
-    await this.#serf.leave();
+    if (this.#hasName) await this.#serf.leave();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -245,8 +258,10 @@ export class Membership implements AsyncDisposable {
           other: event.other,
         });
         return;
-      case "keyring":
       case "name-lost":
+        this.#loseName(event);
+        return;
+      case "keyring":
         return;
     }
     this.#members = undefined;
@@ -254,6 +269,21 @@ export class Membership implements AsyncDisposable {
       listener.members?.();
       for (const info of event.members) listener.memberEvent?.(clusterMember(info), EVENT_NAMES[event.kind]);
     }
+  }
+
+  #loseName({ votes, answers }: { votes: number; answers: number }): void {
+    if (!this.#hasName) return;
+    this.#hasName = false;
+    const { name, log } = this.#options;
+    log.error(
+      "the cluster gave this node's name to another node: stopping; start it with another --node-name",
+      {
+        name,
+        votes,
+        answers,
+      },
+    );
+    for (const listener of this.#listeners) listener.nameLost?.();
   }
 
   #orInvalid(work: () => void): void {

@@ -14,18 +14,18 @@ export async function keygen(io: Io): Promise<number> {
   return exitCode.ok;
 }
 
-/** `hypercore keys show|list|install|use|remove [KEY]`. */
+/** `hypercore keys show|list|install|use|remove|rotate [KEY]`. */
 export async function keys(
   request: { operation: string; key: string | undefined },
   options: ClientOptions & { json?: true },
   io: Io,
 ): Promise<number> {
   const { operation, key = "" } = request;
-  const needsKey = !["show", "list"].includes(operation);
-  if (needsKey !== (key !== "")) {
+  const needsKey = !["show", "list", "rotate"].includes(operation);
+  if (operation !== "rotate" && needsKey !== (key !== "")) {
     throw new UsageError(needsKey ? `keys ${operation}: give the key` : `keys ${operation}: takes no key`);
   }
-  if (needsKey) {
+  if (key !== "") {
     try {
       parseGossipKey(key);
     } catch (error) {
@@ -38,10 +38,12 @@ export async function keys(
       throw apiError(`Cannot ${operation} gossip keys`, api, error);
     },
   );
-  const { members, answers, errors } = answer;
+  const { members, answers, errors, step } = answer;
   if (options.json) {
     const list = answer.keys.map(({ key, nodes, primaryOn }) => ({ key, nodes, primaryOn }));
-    await io.out(`${JSON.stringify({ members, answers, errors, keys: list }, null, 2)}\n`);
+    await io.out(
+      `${JSON.stringify({ members, answers, errors, keys: list, step: step || undefined }, null, 2)}\n`,
+    );
   } else if (operation === "show") {
     const { gossipAddress } = await api.node.info({}, { timeoutMs: CALL_TIMEOUT_MS }).catch((error) => {
       throw apiError("Cannot ask the agent about itself", api, error);
@@ -54,6 +56,7 @@ export async function keys(
       await io.out(`join with: hypercore agent --join ${primary.key}@${gossipAddress}\n`);
     }
   } else {
+    if (operation === "rotate") await io.out(`new key ${answer.keys[0]?.key ?? key}\n`);
     if (operation === "list") {
       await io.out(formatTable(
         ["KEY", "NODES", "PRIMARY ON"],
@@ -66,5 +69,10 @@ export async function keys(
   if (failed.length === 0 && (operation === "show" || answers >= members)) return exitCode.ok;
   const reasons = failed.map(([node, reason]) => `${node}: ${reason}`);
   if (answers < members) reasons.push(`${members - answers} gave no answer`);
-  throw new CommandError(`Cannot ${operation} the key everywhere: ${reasons.join("; ")}`);
+  const advice = operation === "rotate"
+    ? `; stopped at "${step}", nobody is cut off; see to them, then: hypercore keys rotate ${
+      answer.keys[0]?.key
+    }`
+    : "";
+  throw new CommandError(`Cannot ${operation} the key everywhere: ${reasons.join("; ")}${advice}`);
 }

@@ -2,7 +2,10 @@ import { createServer, type Http2Server, type ServerHttp2Session } from "node:ht
 import type { AddressInfo } from "node:net";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { translateErrors } from "../../agent/api/errors.ts";
+import { silentLog } from "../../runtime/log.ts";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
@@ -15,6 +18,7 @@ export interface FakeApi {
   cluster?: Partial<ServiceImpl<typeof ClusterService>>;
   workloads?: Partial<ServiceImpl<typeof WorkloadService>>;
   images?: Partial<ServiceImpl<typeof ImageService>>;
+  admin?: Partial<ServiceImpl<typeof ClusterAdminService>>;
   identity?: Partial<ServiceImpl<typeof IdentityService>>;
   proofs?: Partial<ServiceImpl<typeof ProofService>>;
   policies?: Partial<ServiceImpl<typeof PolicyService>>;
@@ -24,7 +28,7 @@ export interface FakeApi {
 export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } & AsyncDisposable> {
   const sessions = new Set<ServerHttp2Session>();
   const server: Http2Server = createServer(connectNodeAdapter({
-    interceptors: [(next) => (request) => {
+    interceptors: [translateErrors(silentLog), (next) => (request) => {
       if (fake.token !== undefined && request.header.get("authorization") !== `Bearer ${fake.token}`) {
         throw new ConnectError("a valid token is needed", Code.Unauthenticated);
       }
@@ -34,6 +38,7 @@ export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } &
       router.service(ClusterService, fake.cluster ?? {});
       router.service(WorkloadService, fake.workloads ?? {});
       router.service(ImageService, fake.images ?? {});
+      router.service(ClusterAdminService, fake.admin ?? {});
       router.service(IdentityService, fake.identity ?? {});
       router.service(ProofService, fake.proofs ?? {});
       router.service(PolicyService, fake.policies ?? {});
