@@ -1,6 +1,7 @@
 import { cyclesBench, nodeBench } from "./node.ts";
 import { policyBench } from "./policy.ts";
 import { hopBench } from "./hop.ts";
+import { peerBench } from "./peer.ts";
 import { proxyBench } from "./proxy.ts";
 import { spawnBench } from "./spawn.ts";
 
@@ -10,6 +11,7 @@ const BENCHES = {
   cycles: { title: "Spawn and stop, again and again", run: cyclesBench },
   policy: { title: "Policy", run: () => Promise.resolve(policyBench()) },
   proxy: { title: "Proxy", run: () => proxyBench() },
+  peer: { title: "Calls between nodes", run: () => peerBench() },
   hop: { title: "Remote hop", run: () => hopBench() },
 };
 
