@@ -46,6 +46,9 @@ export const WEIGHT = {
   spread: -100,
 } as const;
 
+/** An offer that follows an answer within this time is waited for, even when there are enough; milliseconds. */
+export const LATECOMER_MS = 100;
+
 /** Shares of memory closer than this count as equal, so that a pulled image decides between them. */
 const MEMORY_STEP = 0.05;
 /** Of the nodes asked in a large cluster, those taken by chance: gossip's figures may be old. */
@@ -118,6 +121,14 @@ export class Placement {
     if (this.#options.mode === "first" && this.#offers.size > 0) return true;
     for (const id of this.#asked) if (!this.#offers.has(id) && !this.#refusals.has(id)) return false;
     return true;
+  }
+
+  /** Whether half of those asked have answered and one of them would take it: the rest may be lost, or slow. */
+  get isGoodEnough(): boolean {
+    if (this.#offers.size === 0) return false;
+    let answered = 0;
+    for (const id of this.#asked) if (this.#offers.has(id) || this.#refusals.has(id)) answered++;
+    return answered * 2 >= this.#asked.size;
   }
 
   /** The node to try now: the best that offered and was not tried. Undefined when there is none. */

@@ -57,6 +57,22 @@ Deno.test("ranked, the node with the most free memory is first; the wait ends wh
   assert.deepEqual([placing.next(), placing.next(), placing.next()], ["b", "a", undefined]);
 });
 
+Deno.test("half of the answers are enough when one of them is an offer", () => {
+  const placing = placement(["a", "b", "c", "d", "e"].map((id) => candidate(id)));
+  assert.equal(placing.ask().length, 5);
+  for (const id of ["a", "b", "c"]) placing.refused(id, "no memory is left");
+  assert.equal(placing.isGoodEnough, false);
+  placing.offered("d", offer(2));
+  assert.deepEqual([placing.isGoodEnough, placing.isSettled], [true, false]);
+
+  const other = placement(["a", "b", "c"].map((id) => candidate(id)));
+  other.ask();
+  other.offered("a", offer(2));
+  assert.equal(other.isGoodEnough, false, "one of three");
+  other.offered("b", offer(2));
+  assert.equal(other.isGoodEnough, true);
+});
+
 Deno.test("of about equal memory the one that has the image is first, then the one with fewest of it, then the first answer", () => {
   const placing = placement(["a", "b", "c", "d"].map((id) => candidate(id)));
   placing.ask();

@@ -7,6 +7,7 @@ import {
   VmSpawnRequestSchema,
   VmSpawnResponseSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { LATECOMER_MS } from "../cluster/placement.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
 import { GOSSIP } from "../cluster/tags.ts";
 import type { Membership } from "../membership/membership.ts";
@@ -20,6 +21,9 @@ export type OfferAnswer =
   | { kind: "offer"; member: ClusterMember; offer?: Offer }
   | { kind: "refusal"; member: ClusterMember; reason: string };
 
+/** What an answer means for the wait: `settled` ends it, `enough` ends it unless another follows soon. */
+export type Wait = "settled" | "enough" | "open";
+
 /** How offers are asked for. */
 export interface AskForOffers {
   /** Who is asked; this node itself is not. */
@@ -27,13 +31,13 @@ export interface AskForOffers {
   /** Wait for answers at most, milliseconds. */
   timeoutMs: number;
   signal?: AbortSignal;
-  /** Told of each answer; true ends the wait. */
-  onAnswer(answer: OfferAnswer): boolean;
+  /** Told of each answer. */
+  onAnswer(answer: OfferAnswer): Wait;
 }
 
 /**
  * Asks members by one gossip query, which the original's nodes understand as well. Ends when all have answered, when
- * `onAnswer` has heard enough, or after `timeoutMs`.
+ * `onAnswer` has heard enough and no more comes, or after `timeoutMs`.
  */
 export async function askForOffers(
   membership: Membership,
@@ -44,20 +48,27 @@ export async function askForOffers(
   if (byName.size === 0) return;
   const enough = new AbortController();
   const signal = options.signal ? AbortSignal.any([enough.signal, options.signal]) : enough.signal;
+  let latecomers: ReturnType<typeof setTimeout> | undefined;
   const isEveryone = byName.size >= [...membership.members().values()].filter(isAlive).length - 1;
-  await membership.ask(GOSSIP.query, {
-    payload: encodeClusterMessage(ClusterEvent.SPAWN, VmSpawnRequestSchema, question(request)),
-    filters: isEveryone ? [] : [{ kind: "nodes", nodes: [...byName.keys()] }],
-    timeoutMs: options.timeoutMs,
-    signal,
-    onResponse(from, payload) {
-      const member = byName.get(from);
-      if (member === undefined) return;
-      byName.delete(from);
-      const isEnough = options.onAnswer(readAnswer(member, payload));
-      if (isEnough || byName.size === 0) queueMicrotask(() => enough.abort());
-    },
-  });
+  try {
+    await membership.ask(GOSSIP.query, {
+      payload: encodeClusterMessage(ClusterEvent.SPAWN, VmSpawnRequestSchema, question(request)),
+      filters: isEveryone ? [] : [{ kind: "nodes", nodes: [...byName.keys()] }],
+      timeoutMs: options.timeoutMs,
+      signal,
+      onResponse(from, payload) {
+        const member = byName.get(from);
+        if (member === undefined) return;
+        byName.delete(from);
+        const wait = options.onAnswer(readAnswer(member, payload));
+        if (wait === "settled" || byName.size === 0) queueMicrotask(() => enough.abort());
+        clearTimeout(latecomers);
+        if (wait === "enough") latecomers = setTimeout(() => enough.abort(), LATECOMER_MS);
+      },
+    });
+  } finally {
+    clearTimeout(latecomers);
+  }
   options.signal?.throwIfAborted();
 }
 

@@ -287,7 +287,8 @@ class Round {
         onAnswer: (answer) => {
           if (answer.kind === "offer") this.#offered(answer.member.id, answer.offer);
           else placement.refused(answer.member.id, answer.reason);
-          return placement.isSettled;
+          if (placement.isSettled) return "settled";
+          return placement.isGoodEnough ? "enough" : "open";
         },
       }),
     ]);

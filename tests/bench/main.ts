@@ -1,4 +1,5 @@
 import { cyclesBench, nodeBench } from "./node.ts";
+import { clusterBench, clusterScaleBench } from "./cluster.ts";
 import { policyBench } from "./policy.ts";
 import { hopBench } from "./hop.ts";
 import { peerBench } from "./peer.ts";
@@ -13,6 +14,8 @@ const BENCHES = {
   proxy: { title: "Proxy", run: () => proxyBench() },
   peer: { title: "Calls between nodes", run: () => peerBench() },
   hop: { title: "Remote hop", run: () => hopBench() },
+  cluster: { title: "Cluster", run: clusterBench },
+  scale: { title: "Large clusters, simulated", run: () => Promise.resolve(clusterScaleBench()) },
 };
 
 /** `deno task bench [NAME…]`: runs the benchmarks, all unless some are named, and prints Markdown. Needs root. */
