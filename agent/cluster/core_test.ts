@@ -137,6 +137,21 @@ Deno.test("a silent node is asked, and is stale when it does not answer; members
   assert.equal(b.routes().length, 1);
 });
 
+Deno.test("a silent node that lets the question wait is stale after three heartbeats, and a second or two", () => {
+  const bench = new Bench();
+  bench.refuses = false;
+  const a = bench.add("a");
+  const b = bench.add("b");
+  bench.feed("a", a.localChanged(START_MS, local([workload("aaaaaaaaaaaa")])));
+  bench.feed("b", b.localChanged(START_MS, local([])));
+  bench.advance(10_000);
+  bench.cut.add("a");
+  bench.advance(9_000);
+  assert.equal(b.nodes()[1].life, "live");
+  bench.advance(8_000);
+  assert.equal(b.nodes()[1].life, "stale");
+});
+
 Deno.test("a leaving node's workloads are not started elsewhere", () => {
   const bench = new Bench();
   const a = bench.add("a");

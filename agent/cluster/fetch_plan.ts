@@ -44,6 +44,11 @@ export class FetchPlan {
     return this.#needs.get(nodeId)?.failures ?? 0;
   }
 
+  /** How long the fetch that is under way has been, milliseconds; 0 when there is none. */
+  waitedMs(nodeId: string, nowMs: number): number {
+    return nowMs - (this.#needs.get(nodeId)?.sinceMs ?? nowMs);
+  }
+
   has(nodeId: string): boolean {
     return this.#needs.has(nodeId);
   }

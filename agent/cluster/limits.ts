@@ -48,6 +48,8 @@ export const TOMBSTONE_MS = 24 * 3_600_000;
 export const MAX_FETCHES = 16;
 /** A fetch that was not answered is given up after this time, milliseconds. */
 export const FETCH_TIMEOUT_MS = 30_000;
+/** A silent node that lets a fetch wait for this long does not answer, milliseconds: a dead machine refuses nothing. */
+export const SILENT_FETCH_MS = 4_000;
 /** Pause after a fetch that failed; doubles each time. Milliseconds. */
 export const FETCH_RETRY_MS = 1_000;
 /** Longest such pause, milliseconds. */

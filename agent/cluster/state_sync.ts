@@ -9,6 +9,7 @@ import {
   FETCH_FAILURES_BEFORE_RELAY,
   FETCH_TIMEOUT_MS,
   MISSED_HEARTBEATS,
+  SILENT_FETCH_MS,
 } from "./limits.ts";
 import { type NodeView, type Outcome, versionOf, type Via } from "./state_table.ts";
 
@@ -219,6 +220,7 @@ export class StateSync {
       if (silentMs < (MISSED_HEARTBEATS - 1) * periodMs) continue;
       if (!this.#fetches.has(view.id)) this.#need(view.id, true);
       const hasFailed = this.#fetches.failures(view.id) > 0 ||
+        this.#fetches.waitedMs(view.id, nowMs) >= SILENT_FETCH_MS ||
         silentMs > MISSED_HEARTBEATS * periodMs + FETCH_TIMEOUT_MS;
       if (silentMs >= MISSED_HEARTBEATS * periodMs && hasFailed && table.setLife(view, "stale", nowMs)) {
         this.#onLife(view);

@@ -72,6 +72,8 @@ export class Bench {
   readonly log: { nodeId: string; effect: ClusterEffect }[] = [];
   /** Cores that neither hear nor are heard. */
   readonly cut = new Set<string>();
+  /** Whether what is asked of a core that is cut fails at once; otherwise it gets no answer, as from a machine without power. */
+  refuses = true;
   /** Bytes of all events. */
   eventBytes = 0;
   readonly #queue: (() => void)[] = [];
@@ -143,6 +145,7 @@ export class Bench {
         }
         return;
       case "fetch": {
+        if (!this.refuses && this.cut.has(effect.nodeId)) return;
         const owner = this.cut.has(effect.nodeId) ? undefined : this.cores.get(effect.nodeId);
         const answer = owner?.ownUpdate(effect.since) ?? new Error("unreachable");
         this.log.push({ nodeId, effect });
