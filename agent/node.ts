@@ -72,7 +72,9 @@ export async function startNode(
     nodeName: config.nodeName,
     reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
   };
-  const candidates = (): Candidate[] => [
+  // The manager is there before its cluster, which is told what runs here.
+  const own: { cluster?: Cluster } = {};
+  const self = (): Candidate =>
     localCandidate({
       id: identity.nodeId,
       name: config.nodeName,
@@ -80,9 +82,10 @@ export async function startNode(
       workloads: manager.list(),
       capacity: manager.capacity,
       usage: manager.usage,
+      cordoned: own.cluster?.isCordoned,
       facts: parts.localFacts?.() ?? {},
-    }),
-  ];
+    });
+  const candidates = () => own.cluster?.policies.candidates() ?? [self()];
   const policies = stack.use(
     await openPolicies(config, {
       nodeId: identity.nodeId,
@@ -92,8 +95,6 @@ export async function startNode(
       onReload: parts.onReload,
     }),
   );
-  // The manager is there before its cluster, which is told what runs here.
-  const own: { cluster?: Cluster } = {};
   const newId = () => crypto.getRandomValues(new Uint8Array(6)).toHex();
   const manager: WorkloadManager = stack.use(
     new WorkloadManager({
@@ -150,6 +151,7 @@ export async function startNode(
       nodeName: config.nodeName,
       version,
       manager,
+      policies: { gate: policies.gate, self },
       policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
       engine,
       images,

@@ -7,7 +7,7 @@ import type {
 } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { evaluate } from "./policy/evaluate.ts";
 import type { Candidate, PlacementRequest } from "./policy/facts.ts";
-import { answerPolicyQuery } from "./policy/query.ts";
+import { answerPolicyQuery, type KnownWorkload } from "./policy/query.ts";
 import { PolicyGate } from "./policy/gate.ts";
 import type { PolicyObservation } from "./policy/observation.ts";
 import { PolicyStore } from "./policy/store.ts";
@@ -35,8 +35,8 @@ export interface PolicyQueriesOptions {
   gate: Pick<PolicyGate, "choose" | "effective">;
   /** All nodes as they are known now, this one among them. */
   candidates: () => readonly Candidate[];
-  /** The request of a workload by id or name; `undefined` when it is not known here. */
-  requestOf: (workloadId: string) => VmSpawnRequest | undefined;
+  /** A workload by id or name; `undefined` when it is not known here. */
+  find: (idOrName: string) => Promise<KnownWorkload | undefined>;
   /** Checks a request. Throws `invalid`. */
   parse: (request: VmSpawnRequest) => PlacementRequest;
 }
@@ -45,11 +45,11 @@ export interface PolicyQueriesOptions {
 export function policyQueries(
   options: PolicyQueriesOptions,
 ): (query: PolicyQuery) => Promise<ClusterMessage> {
-  const { node, gate, candidates, requestOf, parse } = options;
+  const { node, gate, candidates, find, parse } = options;
   return (query) =>
     answerPolicyQuery(query, {
       node,
-      requestOf,
+      find,
       parse,
       policyOf: async (request) => gate.effective((await gate.choose(request)).own),
       judge: (policy, request) =>

@@ -35,7 +35,7 @@ Deno.test("a node answers policy queries by the policy in force, and by the new 
     node: { id: "id-n1", name: "n1" },
     gate: policies.gate,
     candidates,
-    requestOf: (id) => id === "web" ? request({ cores: 2 }) : undefined,
+    find: (id) => Promise.resolve(id === "web" ? { id, request: request({ cores: 2 }) } : undefined),
     parse: (each) => parseSpawn(each, { nodeName: "n1", reservedPorts: new Set() }),
   });
   const decision = async () => {

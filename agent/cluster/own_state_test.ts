@@ -128,7 +128,7 @@ Deno.test("proofs and beacon data make a version of their own once a minute at m
   assert.equal(own.update(quiet, at(2 * QUIET_CHANGE_MS))[0].state!.beacon!.latencyMs, 3);
 });
 
-Deno.test("values of the environment are never told, and a long request is cut; both are marked", () => {
+Deno.test("values of the environment and policies are never told, and a long request is cut; all are marked", () => {
   const own = ownState();
   const args = [...Array(900)].map(() => "argument");
   own.update(
@@ -136,10 +136,14 @@ Deno.test("values of the environment are never told, and a long request is cut; 
       workload("a1", { sourceRequest: spawnRequest({ env: ["KEY=secret"] }), reason: "x".repeat(9_999) }),
       workload("a2", { sourceRequest: spawnRequest({ args }) }),
       workload("a3"),
+      workload("a4", {
+        sourceRequest: spawnRequest({ policyJson: '{"name":"own"}', labels: { team: "a" } }),
+      }),
+      workload("a5", { sourceRequest: spawnRequest({ args, labels: { team: "a" } }) }),
     ]),
     at(0),
   );
-  const [a1, a2, a3] = ["a1", "a2", "a3"].map((id) => own.workloads.get(id)!.state);
+  const [a1, a2, a3, a4, a5] = ["a1", "a2", "a3", "a4", "a5"].map((id) => own.workloads.get(id)!.state);
   assert.deepEqual([a1.sourceRequest!.env, a1.requestIsCut, a1.reason.length], [
     ["KEY=***"],
     true,
@@ -148,6 +152,8 @@ Deno.test("values of the environment are never told, and a long request is cut; 
   assert.deepEqual([a2.sourceRequest!.args, a2.requestIsCut], [[], true]);
   assert.ok(sizeOf(a2) <= MAX_WORKLOAD_BYTES && a2.sourceRequest!.ports[80] === 8080);
   assert.equal(a3.requestIsCut, false);
+  assert.deepEqual([a4.sourceRequest!.policyJson, a4.requestIsCut], ["", true]);
+  for (const { sourceRequest } of [a4, a5]) assert.deepEqual(sourceRequest!.labels, { team: "a" });
 });
 
 Deno.test("tombstones are part of the state, bounded and for a day", () => {

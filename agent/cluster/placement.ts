@@ -16,7 +16,7 @@ export interface Candidate extends ConstraintFacts {
 /** How the node is chosen: the first that offers, or the best of those that offer. */
 export type PlacementMode = "first" | "ranked";
 
-/** What a policy says of a node: it may not, or it is so much better (or worse) than others. */
+/** What a policy says of a node: it may not, or how good it is, 0 to 1; below 0 where it is against it, but admits it. */
 export type Judgement = { refused: string } | { score: number };
 
 /** Judges nodes for a request; the policy engine's part. */
@@ -34,8 +34,10 @@ export interface PlacementOptions {
   random: Random;
 }
 
-/** How much each thing counts. A policy's score is on the same scale. */
+/** How much each thing counts. */
 export const WEIGHT = {
+  /** Of a policy's score: two that are a {@linkcode POLICY_STEP} apart outweigh all that follows but spreading. */
+  policy: 500,
   /** Of the whole memory being free when the workload is there. */
   freeMemory: 4,
   /** Of the image being there. */
@@ -43,11 +45,14 @@ export const WEIGHT = {
   /** Of having the most workloads of the same image among those that offer. */
   sameImage: -1,
   /** Of each workload of the same image in its group, where spreading is asked for. */
-  spread: -100,
+  spread: -10_000,
 } as const;
 
 /** An offer that follows an answer within this time is waited for, even when there are enough; milliseconds. */
 export const LATECOMER_MS = 100;
+
+/** Scores of a policy closer than this count as equal: measured figures are never quite the same twice. */
+export const POLICY_STEP = 0.02;
 
 /** Shares of memory closer than this count as equal, so that a pulled image decides between them. */
 const MEMORY_STEP = 0.05;
@@ -59,8 +64,8 @@ const DEFAULT_MEMORY_MIB = 512;
 interface Offered {
   candidate: Candidate;
   offer: Offer | undefined;
-  /** Of the policy. */
-  adjustment: number;
+  /** Of the policy, 0 without one. */
+  policyScore: number;
 }
 
 /**
@@ -106,7 +111,7 @@ export class Placement {
     if (candidate === undefined || this.#offers.has(nodeId) || this.#refusals.has(nodeId)) return;
     const judgement = this.#options.policy?.judge(this.#options.request, candidate, offer) ?? { score: 0 };
     if ("refused" in judgement) this.#refusals.set(nodeId, judgement.refused);
-    else this.#offers.set(nodeId, { candidate, offer, adjustment: judgement.score });
+    else this.#offers.set(nodeId, { candidate, offer, policyScore: judgement.score });
   }
 
   /** A node would not, or did not when it came to it. */
@@ -123,11 +128,20 @@ export class Placement {
     return true;
   }
 
-  /** Whether half of those asked have answered and one of them would take it: the rest may be lost, or slow. */
+  /**
+   * Whether half of those asked have answered and one of them would take it: the rest may be lost, or slow. One that the
+   * policy likes better than all that offered is waited for nevertheless.
+   */
   get isGoodEnough(): boolean {
     if (this.#offers.size === 0) return false;
     let answered = 0;
-    for (const id of this.#asked) if (this.#offers.has(id) || this.#refusals.has(id)) answered++;
+    const best = Math.max(
+      ...Array.from(this.#offers.values(), ({ policyScore }) => policyPoints(policyScore)),
+    );
+    for (const id of this.#asked) {
+      if (this.#offers.has(id) || this.#refusals.has(id)) answered++;
+      else if (this.#preference(this.#byId.get(id)!) > best) return false;
+    }
     return answered * 2 >= this.#asked.size;
   }
 
@@ -203,20 +217,30 @@ export class Placement {
 
   #promise(candidate: Candidate): number {
     const { capacity } = candidate;
-    const group = this.#options.request.spread === "" ? 0 : WEIGHT.spread * this.#groupSize(candidate);
+    const { request } = this.#options;
+    const group = this.#preference(candidate) +
+      (request.spread === "" ? 0 : WEIGHT.spread * this.#groupSize(candidate));
     if (capacity === undefined) return group;
     const freeMilliCpus = capacity.milliCpus - capacity.usedMilliCpus;
     const free = Number(capacity.memoryBytes - capacity.usedMemoryBytes) - this.#wantedBytes();
-    if (free < 0 || freeMilliCpus < this.#wantedMilliCpus()) return group - 10;
+    if (free < 0 || freeMilliCpus < this.#wantedMilliCpus()) return group + WEIGHT.spread / 2;
     return group + WEIGHT.freeMemory * (free / Number(capacity.memoryBytes));
   }
 
-  #score({ candidate, offer, adjustment }: Offered, offers: readonly Offered[]): number {
+  /** What the policy alone makes of it. */
+  #preference(candidate: Candidate): number {
+    const { request, policy } = this.#options;
+    const judgement = policy?.judge(request, candidate, undefined);
+    return judgement !== undefined && "score" in judgement ? policyPoints(judgement.score) : 0;
+  }
+
+  #score(offered: Offered, offers: readonly Offered[]): number {
     const sameImage = (each: Offered) => each.offer?.sameImage ?? each.candidate.sameImage;
     const most = Math.max(1, ...offers.map(sameImage));
-    const share = this.#freeShare({ candidate, offer, adjustment }, offers);
-    let score = adjustment + WEIGHT.freeMemory * Math.round(share / MEMORY_STEP) * MEMORY_STEP;
-    score += WEIGHT.sameImage * (sameImage({ candidate, offer, adjustment }) / most);
+    const { candidate, offer, policyScore } = offered;
+    const share = this.#freeShare(offered, offers);
+    let score = policyPoints(policyScore) + WEIGHT.freeMemory * Math.round(share / MEMORY_STEP) * MEMORY_STEP;
+    score += WEIGHT.sameImage * (sameImage(offered) / most);
     if (offer?.imagePresent) score += WEIGHT.imagePresent;
     if (this.#options.request.spread !== "") score += WEIGHT.spread * this.#groupSize(candidate);
     return score;
@@ -250,6 +274,10 @@ export class Placement {
     const { milliCpus, cores } = this.#options.request;
     return milliCpus || (cores || 1) * 1_000;
   }
+}
+
+function policyPoints(score: number): number {
+  return WEIGHT.policy * Math.round(score / POLICY_STEP) * POLICY_STEP;
 }
 
 function isCalled({ id, name }: Candidate, text: string): boolean {

@@ -180,7 +180,7 @@ Deno.test("a policy refuses nodes before they are asked and after they have answ
     judge(_request, { id }, given) {
       if (id === "a") return { refused: "the policy says no" };
       if (id === "b" && given !== undefined && given.workloads > 5) return { refused: "it is busy" };
-      return { score: id === "d" ? 10 : 0 };
+      return { score: id === "d" ? 0.5 : 0 };
     },
   };
   const placing = placement(["a", "b", "c", "d"].map((id) => candidate(id)), {}, { policy });
@@ -190,4 +190,40 @@ Deno.test("a policy refuses nodes before they are asked and after they have answ
   placing.offered("d", offer(1));
   assert.deepEqual(placing.order(), ["d", "c"]);
   assert.match(placing.error().message, /name-a: the policy says no; name-b: it is busy/);
+});
+
+Deno.test("a policy's score outweighs memory and images, but not spreading; scores that are about equal leave it to these", () => {
+  const scores: Record<string, number> = { a: 0.9, b: 0.88, c: 0.901, d: -0.2 };
+  const policy: PlacementOptions["policy"] = { judge: (_request, { id }) => ({ score: scores[id] }) };
+  const order = (request: Partial<VmSpawnRequest>) => {
+    const placing = placement(Object.keys(scores).map((id) => candidate(id)), request, { policy });
+    placing.ask();
+    placing.offered("a", offer(2, { sameImage: 1 }));
+    placing.offered("b", offer(8, { imagePresent: true, sameImage: 1 }));
+    placing.offered("c", offer(4, { sameImage: 1 }));
+    placing.offered("d", offer(8, { imagePresent: true }));
+    return placing.order();
+  };
+  assert.deepEqual(order({}), ["c", "a", "b", "d"]);
+  assert.deepEqual(order({ spread: "node" }), ["d", "c", "a", "b"]);
+});
+
+Deno.test("in a large cluster those that the policy likes best are asked first", () => {
+  const many = Array.from({ length: 3 * MAX_ASKED }, (_, i) => candidate(`${i}`));
+  const policy: PlacementOptions["policy"] = { judge: (_request, { id }) => ({ score: Number(id) / 100 }) };
+  const asked = placement(many, {}, { policy }).ask();
+  assert.equal(asked.length, MAX_ASKED);
+  for (let i = many.length - 20; i < many.length; i++) assert.ok(asked.includes(`${i}`), `${i}`);
+});
+
+Deno.test("a node that the policy likes better than all that offered is waited for", () => {
+  const scores: Record<string, number> = { a: 0.5, b: 0.3, far: 0.9, c: 0.5 };
+  const policy: PlacementOptions["policy"] = { judge: (_request, { id }) => ({ score: scores[id] }) };
+  const placing = placement(Object.keys(scores).map((id) => candidate(id)), {}, { policy });
+  placing.ask();
+  placing.offered("a", offer(4));
+  placing.offered("b", offer(4));
+  assert.equal(placing.isGoodEnough, false);
+  placing.offered("far", offer(4));
+  assert.deepEqual([placing.isGoodEnough, placing.isSettled, placing.order()[0]], [true, false, "far"]);
 });

@@ -2,11 +2,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Client, ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import type { MetricsRegistry, Transport } from "../../gossip/mod.ts";
 import { systemRandom } from "../../gossip/mod.ts";
-import {
-  ClusterService,
-  type PolicyContext,
-  type VmSpawnRequest,
-} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { ClusterService, type PolicyContext } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
@@ -17,11 +13,13 @@ import { ClusterApi, type ClusterCalls } from "../api/cluster_api.ts";
 import { type ClusterFacts, clusterService, type ClusterServices, type Images } from "../api/services.ts";
 import { WorkloadApi } from "../api/workload_service.ts";
 import { ClusterCore } from "../cluster/core.ts";
-import type { PlacementPolicy } from "../cluster/placement.ts";
 import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
 import { GOSSIP, TAG } from "../cluster/tags.ts";
 import type { ClusterConfig } from "../config.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
+import { stateClaim } from "../beacon/state_claim.ts";
+import type { Candidate } from "../policy/facts.ts";
+import type { PolicyGate } from "../policy/gate.ts";
 import type { NodeProofs } from "../proofs.ts";
 import { Membership } from "../membership/membership.ts";
 import type { PeerUpstream, Route } from "../proxy/mod.ts";
@@ -30,18 +28,20 @@ import { adminService } from "./admin_service.ts";
 import { ClusterEvents } from "./cluster_events.ts";
 import { ClusterWideCalls } from "./cluster_calls.ts";
 import { joinProofs } from "./cluster_proofs.ts";
+import { ClusterPolicies, findWhole } from "./cluster_policies.ts";
 import { clusterRoutes } from "./cluster_routes.ts";
 import { ClusterView } from "./cluster_view.ts";
 import { CoreDriver } from "./core_driver.ts";
 import type { DurableFacts } from "./durable.ts";
 import { Effects } from "./effects.ts";
-import { clusterWorkloads } from "./forwarding.ts";
+import { clusterWorkloads, PEER_CALL_MS } from "./forwarding.ts";
 import { LocalNode } from "./local_node.ts";
 import { LogSearch } from "./log_search.ts";
 import { Mover } from "./mover.ts";
 import { moverParts } from "./mover_parts.ts";
 import { peerService } from "./peer_service.ts";
 import { Placer } from "./placer.ts";
+import { PolicyNodes } from "./policy_nodes.ts";
 import { QueryAnswers } from "./query_answers.ts";
 
 /** Calls to other nodes, and what they call here. */
@@ -85,13 +85,12 @@ export interface ClusterParts {
   gossip: { keys: readonly Uint8Array[]; keyringFile?: string; snapshotFile: string };
   signer?: StateSigner;
   verifier?: StateVerifier;
-  policy?: (request: VmSpawnRequest) => PlacementPolicy | undefined;
+  /** Judges where workloads may run, and this node as its policies see it. */
+  policies: { gate: PolicyGate; self: () => Candidate };
   /** What this node's state says of its policy. */
   policyContext?: () => PolicyContext;
   /** What this node's workloads used. */
   proofs?: NodeProofs;
-  /** Who another node is known to be, where that is known. */
-  claimOf?: (nodeId: string) => IdentityClaim | undefined;
   newId: () => string;
   metrics?: MetricsRegistry;
   /** Asks for the end of the agent. */
@@ -109,6 +108,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly calls: ClusterCalls;
   readonly workloads: ServiceImpl<typeof WorkloadService>;
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
+  readonly policies: ClusterPolicies;
   /** Absent when the node makes no proofs. */
   readonly proofs: ServiceImpl<typeof ProofService> | undefined;
   readonly #parts: ClusterParts;
@@ -180,6 +180,23 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       policy: parts.policyContext,
       isBuried: (id) => core.isStopped(id),
     });
+    const policies = this.policies = new ClusterPolicies({
+      node: { id: nodeId, name: nodeName },
+      gate: parts.policies.gate,
+      nodes: new PolicyNodes({
+        core,
+        self: parts.policies.self,
+        measured: ({ name }) => ({ latencyMs: membership.rttMs(name) }),
+      }),
+      find: findWhole({
+        own: (idOrName) => {
+          const own = manager.list().find(({ id, spec }) => id === idOrName || spec.name === idOrName);
+          return own && { id: own.id, request: own.record.request };
+        },
+        find: (idOrName) => view.find(idOrName),
+        fetch: async (to, id) => (await peer(to).fetchRequest({ id }, { timeoutMs: PEER_CALL_MS })).request,
+      }),
+    });
     const placer = new Placer({
       self: { id: nodeId, name: nodeName },
       local,
@@ -188,7 +205,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       candidates: (request) => view.candidates(request),
       existing: (id) => view.spawned(id),
       named: (name) => view.named(name),
-      policy: parts.policy,
+      judge: (request, options) => policies.judge(request, options),
       mode: "ranked",
       random: systemRandom(),
       newId: parts.newId,
@@ -251,7 +268,8 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         watch: (signal) => this.events.watch(signal),
       },
     });
-    const { proofs: ownProofs, claimOf } = parts;
+    const { proofs: ownProofs } = parts;
+    const claimOf = (id: string) => this.#claimOf(id);
     const proofs = ownProofs && joinProofs(ownProofs, { view, client, nodeName, claimOf });
     this.proofs = proofs?.service;
     network.resolveWith((id) => this.#locatePeer(id));
@@ -270,6 +288,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
           const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
           return isHere ? localCalls.stop(id, { graceMs }) : undefined;
         },
+        policy: (message) => policies.answer(message),
         proof: proofs && ((message) => proofs.answer(message)),
         answer: (query, payload) => membership.answer(query, payload),
         log,
@@ -287,6 +306,11 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       this.#isLocalDue = false;
       this.#driver.input((nowMs) => this.core.localChanged(nowMs, this.#local.state()));
     });
+  }
+
+  /** Whether this node takes no new workloads. */
+  get isCordoned(): boolean {
+    return this.#parts.durable.isCordoned;
   }
 
   /** Disposed after everything else. */
@@ -401,6 +425,12 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       cordoned: this.#parts.durable.isCordoned,
       clusterWorkloads: this.core.sizes.workloads,
     };
+  }
+
+  /** Who another node is known to be: by its state, where that is signed as the key pinned for it says. */
+  #claimOf(nodeId: string): IdentityClaim | undefined {
+    const node = this.core.nodes().find(({ id }) => id === nodeId);
+    return node?.isVerified && node.header !== undefined ? stateClaim(nodeId, node.header) : undefined;
   }
 
   #facts(nodeId: string) {

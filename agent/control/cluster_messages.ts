@@ -26,6 +26,11 @@ export function encodeClusterMessage<S extends DescMessage>(
   );
 }
 
+/** An envelope that is there already. */
+export function packMessage(message: ClusterMessage): Uint8Array<ArrayBuffer> {
+  return toBinary(ClusterMessageSchema, message);
+}
+
 /** A refusal in the original's envelope. */
 export function encodeRefusal(error: string, node: string): Uint8Array<ArrayBuffer> {
   return encodeClusterMessage(

@@ -15,6 +15,7 @@ import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterCore } from "../cluster/core.ts";
 import type { Candidate } from "../cluster/placement.ts";
 import type { ListedCopy } from "../cluster/reads.ts";
+import { couldTake } from "./policy_nodes.ts";
 import { parseIdOrName } from "../workloads/parse_spawn.ts";
 
 /** Status of a workload whose node does not answer. */
@@ -99,11 +100,7 @@ export class ClusterView {
       sameImage.set(nodeId, (sameImage.get(nodeId) ?? 0) + 1);
     }
     return this.#core.nodes()
-      .filter(({ id, name, isSelf, life, kind, header }) => {
-        if (isSelf) return true;
-        return life === "live" &&
-          (kind === "hypercore" || header !== undefined || node === name || node === id);
-      })
+      .filter((each) => couldTake(each, node))
       .map(({ id, name, member, header }) => ({
         id,
         name,

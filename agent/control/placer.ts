@@ -55,10 +55,21 @@ export interface PlacerParts {
   existing(id: string): VmSpawnResponse | undefined;
   /** Id of the live workload that has this name, if any. */
   named(name: string): string | undefined;
-  policy?: (request: VmSpawnRequest) => PlacementPolicy | undefined;
+  /** Judges a request on all nodes. Throws what is wrong with it everywhere. */
+  judge?: (request: VmSpawnRequest, options: { id?: string }) => Promise<JudgedRequest>;
   mode: PlacementMode;
   random: Random;
   newId(): string;
+}
+
+/** What the policies say of a request. */
+export interface JudgedRequest {
+  /** With its policy's text in place of the policy's name, which other nodes may not know, or know as another. */
+  request: VmSpawnRequest;
+  /** Of each node; nothing when no policy is in force. */
+  policy?: PlacementPolicy;
+  /** It runs there. */
+  chosen?(nodeId: string): void;
 }
 
 /** How a placement is narrowed down, and what is fixed about the workload. */
@@ -108,7 +119,7 @@ export class Placer {
     request: VmSpawnRequest,
     options: { signal?: AbortSignal; exclude?: ReadonlySet<string> } = {},
   ): Promise<Placed> {
-    const round = this.#round(request, options);
+    const round = await this.#round(request, options);
     const nodeId = await round.next();
     return {
       nodeId,
@@ -121,11 +132,13 @@ export class Placer {
 
   /** Starts it on the best node that takes it. Throws every node's reason when none does. */
   async place(request: VmSpawnRequest, options: PlaceOptions): Promise<Placed> {
-    const round = this.#round(request, { ...options, isSure: true });
+    const round = await this.#round(request, { ...options, isSure: true });
     for (;;) {
       const nodeId = await round.next();
       try {
-        return { nodeId, response: await this.#start(nodeId, request, options) };
+        const response = await this.#start(nodeId, round.request, options);
+        round.chosen(nodeId);
+        return { nodeId, response };
       } catch (error) {
         options.signal?.throwIfAborted();
         if (round.isAlone || (error instanceof RuntimeError && FINAL.includes(error.code))) throw error;
@@ -134,11 +147,13 @@ export class Placer {
     }
   }
 
-  #round(
-    request: VmSpawnRequest,
-    options: { signal?: AbortSignal; exclude?: ReadonlySet<string>; to?: string; isSure?: boolean },
-  ): Round {
-    return new Round(this.#parts, request, options);
+  async #round(request: VmSpawnRequest, options: RoundOptions): Promise<Round> {
+    const { judge, self } = this.#parts;
+    const candidates = this.#parts.candidates(request).filter(({ id }) => !options.exclude?.has(id));
+    const isAlone = candidates.length === 1 && candidates[0].id === self.id;
+    // A lone node judges when it admits.
+    const judged = isAlone || judge === undefined ? { request } : await judge(request, { id: options.id });
+    return new Round(this.#parts, judged, { ...options, candidates, isAlone });
   }
 
   #start(nodeId: string, request: VmSpawnRequest, options: PlaceOptions): Promise<VmSpawnResponse> {
@@ -202,12 +217,24 @@ export class Placer {
   }
 }
 
+/** How one search is narrowed down. */
+interface RoundOptions {
+  signal?: AbortSignal;
+  exclude?: ReadonlySet<string>;
+  to?: string;
+  isSure?: boolean;
+  /** Where the workload has an id already. */
+  id?: string;
+}
+
 /** One search for a node: asks, and gives one after the other. */
 class Round {
   readonly offers = new Map<string, Offer | undefined>();
   readonly isAlone: boolean;
   readonly #parts: PlacerParts;
-  readonly #request: VmSpawnRequest;
+  readonly #judged: JudgedRequest;
+  /** For this search: narrowed down to one node where there may be no other. */
+  readonly #question: VmSpawnRequest;
   readonly #signal: AbortSignal | undefined;
   readonly #placement: Placement;
   readonly #names: ReadonlyMap<string, string>;
@@ -218,26 +245,37 @@ class Round {
 
   constructor(
     parts: PlacerParts,
-    request: VmSpawnRequest,
-    options: { signal?: AbortSignal; exclude?: ReadonlySet<string>; to?: string; isSure?: boolean },
+    judged: JudgedRequest,
+    options: RoundOptions & { candidates: readonly Candidate[]; isAlone: boolean },
   ) {
-    const { exclude, to } = options;
+    const { candidates, isAlone, to } = options;
+    const { request, policy } = judged;
+    this.isAlone = isAlone;
     this.#isSure = options.isSure ?? false;
     this.#parts = parts;
-    this.#request = to === undefined ? request : { ...request, node: to };
+    this.#judged = judged;
+    const question = options.id === undefined ? request : { ...request, workloadId: options.id };
+    this.#question = to === undefined ? question : { ...question, node: to };
     this.#signal = options.signal;
-    const candidates = parts.candidates(request).filter(({ id }) => !exclude?.has(id));
-    this.isAlone = candidates.length === 1 && candidates[0].id === parts.self.id;
     this.#names = new Map(candidates.map(({ id, name }) => [id, name]));
     try {
       const { mode, random } = parts;
-      const policy = parts.policy?.(request);
-      this.#placement = new Placement({ request: this.#request, candidates, mode, policy, random });
+      this.#placement = new Placement({ request: this.#question, candidates, mode, policy, random });
     } catch (error) {
       throw new RuntimeError("invalid", error instanceof Error ? error.message : String(error), {
         cause: error,
       });
     }
+  }
+
+  /** As it is sent to the node that is to run it. */
+  get request(): VmSpawnRequest {
+    return this.#judged.request;
+  }
+
+  /** It runs there. */
+  chosen(nodeId: string): void {
+    this.#judged.chosen?.(nodeId);
   }
 
   nameOf(nodeId: string): string {
@@ -267,7 +305,7 @@ class Round {
     const { self, local, membership } = this.#parts;
     const placement = this.#placement;
     const own = asked.has(self.id)
-      ? local.offer(this.#request).then(
+      ? local.offer(this.#question).then(
         ({ offer }) => this.#offered(self.id, offer),
         (error) => {
           this.#ownRefusal = error;
@@ -280,7 +318,7 @@ class Round {
     });
     await Promise.all([
       own,
-      askForOffers(membership, this.#request, {
+      askForOffers(membership, this.#question, {
         members,
         timeoutMs: OFFER_WAIT_MS,
         signal: this.#signal,

@@ -34,6 +34,8 @@ export interface Evaluation {
 
 /** Rule of a node that has no room; it refuses whatever the policy's mode. */
 export const CAPACITY_RULE = "capacity";
+/** Rule of a node that takes no new workloads; whatever the policy's mode, too. */
+export const CORDON_RULE = "cordon";
 
 /** Which workloads count against quotas, and which nodes may be left out of the answer. */
 export interface EvaluateOptions {
@@ -67,7 +69,7 @@ export function evaluate(
   const verdicts = judged.map((node) => {
     const verdict = new Verdict(node, scores);
     for (const layer of layers) layer.judge(verdict);
-    addCapacity(verdict, policy, request);
+    addState(verdict, policy, request);
     return verdict;
   });
   if (layers.some((layer) => layer.hasSpread)) {
@@ -153,12 +155,17 @@ class Layer {
   }
 }
 
-function addCapacity({ node, reasons }: Verdict, policy: Policy, request: PlacementRequest): void {
-  const { capacity } = node;
-  if (capacity === undefined) return;
-  const add = (reason: string) => {
-    reasons.push({ rule: CAPACITY_RULE, reason, policy: policy.name, advisory: false });
+/** What refuses whatever the rules are. */
+function addState({ node, reasons }: Verdict, policy: Policy, request: PlacementRequest): void {
+  const { capacity, cordoned, isForeign } = node;
+  const add = (reason: string, rule = CAPACITY_RULE) => {
+    reasons.push({ rule, reason, policy: policy.name, advisory: false });
   };
+  if (cordoned) add("it takes no new workloads", CORDON_RULE);
+  if (isForeign && policy.mode === "enforce" && policy.network !== undefined) {
+    add("it does not enforce network policies", "network");
+  }
+  if (capacity === undefined) return;
   if (request.milliCpus > capacity.milliCpus) {
     const left = Math.max(0, capacity.milliCpus) / 1000;
     add(`${request.milliCpus / 1000} vCPUs are asked for, ${left} are left`);

@@ -13,6 +13,10 @@ export interface Candidate {
   /** 0 to 1. */
   reputation?: number;
   workloads: readonly PlacedWorkload[];
+  /** Takes no new workloads. */
+  cordoned?: boolean;
+  /** Of another kind, which enforces no policy itself. */
+  isForeign?: boolean;
   /** What it has left. */
   capacity?: { milliCpus: number; memoryBytes: number };
 }

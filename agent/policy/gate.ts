@@ -1,10 +1,10 @@
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { NetworkRules } from "../../runtime/network/rules.ts";
-import { CAPACITY_RULE, evaluate, type Evaluation } from "./evaluate.ts";
+import { CAPACITY_RULE, CORDON_RULE, evaluate, type Evaluation } from "./evaluate.ts";
 import type { Candidate, PlacementRequest, Violation } from "./facts.ts";
-import { MAX_REASONS } from "./limits.ts";
 import { type PolicyObservation, ruleFamily } from "./observation.ts";
+import { checkRequest, type Judgement, judgements, refusalText } from "./placement.ts";
 import { MAX_SPAWN_POLICY_BYTES } from "../workloads/limits.ts";
 import type { Policy } from "./policy.ts";
 import type { PolicyStore } from "./store.ts";
@@ -106,20 +106,32 @@ export class PolicyGate {
   }
 
   /**
-   * All nodes judged for a request, best first; `undefined` when no policy is in force. When the evaluation fails and the
-   * policy says so, every node is as good as another. Throws `failed` otherwise.
+   * All nodes judged for a request, once; `undefined` when no policy is in force, or when the evaluation fails and the
+   * policy says that then every node is as good as another. Room is not looked at: a node that is asked knows better.
+   * Throws `denied` when the request itself breaks a rule, `failed` when the evaluation does and nothing else is said.
    */
-  rank(own: Policy | undefined, request: PlacementRequest): Evaluation | undefined {
+  rank(own: Policy | undefined, request: PlacementRequest, nodes: readonly Candidate[]): Ranking | undefined {
     const policy = this.effective(own);
     if (policy === undefined) return undefined;
-    return this.#try(policy, () => evaluate(policy, request, this.#options.candidates()));
+    const bare = nodes.map((node) => ({ ...node, capacity: undefined }));
+    const evaluation = this.#try(policy, () => evaluate(policy, request, bare), { isLogged: false });
+    if (evaluation === undefined) return undefined;
+    checkRequest(evaluation, { policy, what: request.name ?? request.image });
+    return {
+      policy,
+      judge: judgements(evaluation),
+      chosen: (nodeId) => {
+        const verdict = evaluation.ranked.find(({ node }) => node.id === nodeId);
+        for (const violation of verdict?.violations ?? []) this.#log(violation, verdict?.node.name);
+      },
+    };
   }
 
   #evaluateHere(policy: Policy, request: PlacementRequest): Evaluation {
     const { nodeId } = this.#options;
-    // Room is the admission ledger's business, which promises it in the same step.
+    // Room is the admission ledger's business, which promises it in the same step; whether it is open, its caller's.
     const nodes = this.#options.candidates().map((node) =>
-      node.id === nodeId ? { ...node, capacity: undefined } : node
+      node.id === nodeId ? { ...node, capacity: undefined, cordoned: false } : node
     );
     const evaluation = evaluate(policy, request, nodes, { only: ({ id }) => id === nodeId });
     if (evaluation.ranked.length + evaluation.refused.length !== 1) {
@@ -129,7 +141,11 @@ export class PolicyGate {
   }
 
   /** Evaluates, measures and tells; `undefined` when it fails and the policy admits then. */
-  #try(policy: Policy, work: () => Evaluation): Evaluation | undefined {
+  #try(
+    policy: Policy,
+    work: () => Evaluation,
+    { isLogged } = { isLogged: true },
+  ): Evaluation | undefined {
     const { elapsedMs, log, observe } = this.#options;
     const beganMs = elapsedMs();
     try {
@@ -140,7 +156,7 @@ export class PolicyGate {
         outcome: isRefused ? "refused" : "admitted",
         durationMs: elapsedMs() - beganMs,
       });
-      this.#tell(evaluation);
+      this.#tell(evaluation, isLogged);
       return evaluation;
     } catch (error) {
       observe?.({ kind: "evaluation", outcome: "failed", durationMs: elapsedMs() - beganMs });
@@ -157,13 +173,13 @@ export class PolicyGate {
     }
   }
 
-  #tell(evaluation: Evaluation): void {
-    const { log, observe } = this.#options;
-    const tell = ({ rule, reason, policy, advisory }: Violation, node?: string) => {
+  /** Counts what was violated, and logs what was admitted nevertheless. */
+  #tell(evaluation: Evaluation, isLogged: boolean): void {
+    const { observe } = this.#options;
+    const tell = (violation: Violation, node?: string) => {
+      const { rule, advisory } = violation;
       observe?.({ kind: "violation", rule: ruleFamily(rule), mode: advisory ? "permissive" : "enforce" });
-      if (advisory) {
-        log.warn("policy violated", { policy, rule, reason, ...(node !== undefined && { node }) });
-      }
+      if (isLogged) this.#log(violation, node);
     };
     for (const violation of evaluation.request) tell(violation);
     for (const { node, violations } of evaluation.ranked) {
@@ -174,6 +190,19 @@ export class PolicyGate {
       for (const each of reasons) if (!evaluation.request.includes(each)) tell(each, node.name);
     }
   }
+
+  #log({ rule, reason, policy, advisory }: Violation, node: string | undefined): void {
+    if (!advisory) return;
+    this.#options.log.warn("policy violated", { policy, rule, reason, ...(node !== undefined && { node }) });
+  }
+}
+
+/** What the policies say of all nodes for one request. */
+export interface Ranking {
+  policy: Policy;
+  judge(nodeId: string): Judgement;
+  /** The workload runs there: what a permissive policy has against it is logged. */
+  chosen(nodeId: string): void;
 }
 
 /** A permissive policy narrows nothing. */
@@ -183,12 +212,8 @@ function networkRulesOf(policy: Policy | undefined): NetworkRules | undefined {
 
 /** All reasons in one error: `denied` when the request itself is at fault, `precondition` when the node is. */
 export function refusal(policy: Policy, reasons: readonly Violation[], node: string): RuntimeError {
-  const ofNode = ({ rule }: Violation) => rule.startsWith("rules.") || rule === CAPACITY_RULE;
-  const texts = reasons.slice(0, MAX_REASONS).map(({ rule, reason }) => `${rule}: ${reason}`);
-  if (reasons.length > MAX_REASONS) texts.push(`and ${reasons.length - MAX_REASONS} more`);
+  const ofNode = ({ rule }: Violation) =>
+    rule.startsWith("rules.") || rule === CAPACITY_RULE || rule === CORDON_RULE;
   const code = reasons.every(ofNode) ? "precondition" : "denied";
-  return new RuntimeError(
-    code,
-    `Cannot admit the workload on "${node}": policy "${policy.name}" refuses it: ${texts.join("; ")}`,
-  );
+  return new RuntimeError(code, `Cannot admit the workload on "${node}": ${refusalText(policy, reasons)}`);
 }

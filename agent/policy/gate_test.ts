@@ -7,7 +7,6 @@ import { PolicyGate } from "./gate.ts";
 import { MAX_REASONS } from "./limits.ts";
 import type { PolicyObservation } from "./observation.ts";
 import { PolicyParser } from "./parse.ts";
-import { judgements } from "./placement.ts";
 import type { LoadedPolicy } from "./store.ts";
 import { candidate, placed, placement } from "./testing.ts";
 import type { PolicyFile } from "./wire.ts";
@@ -57,7 +56,7 @@ function refused(work: () => unknown, code: string): string {
 Deno.test("without a policy everything is admitted, and nothing is counted", () => {
   const { gate, observed } = gateOf(undefined);
   assert.deepEqual(gate.admit(undefined, placement()), {});
-  assert.equal(gate.rank(undefined, placement()), undefined);
+  assert.equal(gate.rank(undefined, placement(), [candidate()]), undefined);
   assert.deepEqual(observed, []);
 });
 
@@ -181,17 +180,37 @@ Deno.test("a very long list of reasons is cut", () => {
   assert.match(refused(() => gate.admit(undefined, placement({ env })), "denied"), /; and 5 more$/);
 });
 
-Deno.test("verdicts of a ranking are found by node id, disliked nodes below all liked ones", () => {
-  const { gate } = gateOf({ mode: "permissive", rules: { max_latency_ms: 50 } }, {
-    candidates: () => [
-      candidate({ name: "near", reputation: 0, pricePerGb: 1, queueDepth: 100 }),
-      candidate({ name: "far", latencyMs: 60, reputation: 1 }),
-      candidate({ name: "full", capacity: { milliCpus: 0, memoryBytes: 2 ** 40 } }),
-    ],
-  });
-  const judge = judgements(gate.rank(undefined, placement())!, 1000);
-  const [near, far, full, gone] = ["id-near", "id-far", "id-full", "id-gone"].map(judge);
-  assert.ok("score" in near && "score" in far && near.score > far.score && near.score > 0);
-  assert.ok("refused" in full && /capacity: 1 vCPUs/.test(full.refused));
+Deno.test("verdicts of a ranking are found by node id, disliked nodes below all liked ones; who is chosen is logged", () => {
+  const { gate, logged, observed } = gateOf({ mode: "permissive", rules: { max_latency_ms: 50 } });
+  const { judge, chosen } = gate.rank(undefined, placement(), [
+    candidate({ name: "near", reputation: 0, pricePerGb: 1, queueDepth: 100 }),
+    candidate({ name: "far", latencyMs: 60, reputation: 1 }),
+    candidate({ name: "farther", latencyMs: 70, cordoned: true }),
+  ])!;
+  const [near, far, farther, gone] = ["id-near", "id-far", "id-farther", "id-gone"].map(judge);
+  assert.ok("score" in near && "score" in far && near.score > far.score && near.score > 0 && far.score < 0);
+  assert.ok("refused" in farther && /cordon: it takes no new workloads/.test(farther.refused));
   assert.deepEqual(gone, { refused: "the policy has no facts about it" });
+  assert.equal(observed.filter(({ kind }) => kind === "violation").length, 3);
+  assert.deepEqual(logged, []);
+  chosen("id-near");
+  assert.deepEqual(logged, []);
+  chosen("id-far");
+  assert.match(logged.join(), /policy violated .*"rules\.max_latency_ms".*"node":"far"/);
+});
+
+Deno.test("a ranking leaves room to the nodes, and refuses at once what no node may run", () => {
+  const { gate } = gateOf({ permissions: { max_cores: 2 }, rules: { max_price_per_gb: 0.05 } });
+  const nodes = [
+    candidate({ name: "full", capacity: { milliCpus: 0, memoryBytes: 0 } }),
+    candidate({ name: "dear", pricePerGb: 0.1 }),
+  ];
+  const { judge } = gate.rank(undefined, placement(), nodes)!;
+  assert.ok("score" in judge("id-full"));
+  const dear = judge("id-dear");
+  assert.ok("refused" in dear && /^policy "cluster": rules\.max_price_per_gb: /.test(dear.refused));
+  assert.match(
+    refused(() => gate.rank(undefined, placement({ milliCpus: 3000 }), nodes), "denied"),
+    /^Cannot place "web:1": policy "cluster" refuses it: permissions\.max_cores: /,
+  );
 });

@@ -15,9 +15,10 @@ export function localCandidate(options: {
   workloads: readonly { id: string; spec: WorkloadSpec }[];
   capacity: { milliCpus: number; memoryBytes: number };
   usage: { milliCpus: number; memoryBytes: number };
+  cordoned?: boolean;
   facts: LocalFacts;
 }): Candidate {
-  const { id, name, tags, capacity, usage } = options;
+  const { id, name, tags, capacity, usage, cordoned = false } = options;
   return {
     id,
     name,
@@ -27,6 +28,7 @@ export function localCandidate(options: {
     packetLossPercent: 0,
     queueDepth: 0,
     ...options.facts,
+    cordoned,
     workloads: options.workloads.map(({ id, spec }) => placedWorkload(id, spec)),
     capacity: {
       milliCpus: capacity.milliCpus - usage.milliCpus,

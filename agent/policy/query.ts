@@ -21,12 +21,18 @@ export const MAX_QUERY_REASONS = 4;
 /** Length of one of them. */
 const MAX_REASON_LENGTH = 120;
 
+/** A workload and its whole request. */
+export interface KnownWorkload {
+  id: string;
+  request: VmSpawnRequest;
+}
+
 /** What an answer to a policy query is made from. */
 export interface PolicyQueryParts {
   /** This node. */
   node: { id: string; name: string };
-  /** The request of a workload by id or name; `undefined` when it is not known here. */
-  requestOf: (workloadId: string) => VmSpawnRequest | undefined;
+  /** A workload by id or name; `undefined` when it is not known here. */
+  find: (idOrName: string) => Promise<KnownWorkload | undefined>;
   /** Checks a request. Throws what is wrong with it. */
   parse: (request: VmSpawnRequest) => PlacementRequest;
   /** The policy in force for a request; `undefined` when there is none. Throws what is wrong with its own. */
@@ -50,8 +56,8 @@ export async function answerPolicyQuery(
   parts: PolicyQueryParts,
 ): Promise<ClusterMessage> {
   try {
-    const request = requestOf(query, parts);
-    const placement = { ...parts.parse(request), ...(query.workloadId !== "" && { id: query.workloadId }) };
+    const { id, request } = await subjectOf(query, parts);
+    const placement = { ...parts.parse(request), ...(id !== undefined && { id }) };
     const policy = await parts.policyOf(request);
     return message(query, {
       node: parts.node.name,
@@ -124,14 +130,18 @@ function network(rules: NetworkRules | undefined): Record<string, string> {
   };
 }
 
-function requestOf({ workloadId, context }: PolicyQuery, parts: PolicyQueryParts): VmSpawnRequest {
-  if (workloadId !== "") {
-    const request = parts.requestOf(workloadId);
-    if (request === undefined) {
-      throw new Error(`Cannot find workload "${workloadId.slice(0, 100)}": it is not known to this node`);
-    }
-    return request;
-  }
+/** The workload that is asked about. */
+async function subjectOf(
+  { workloadId, context }: PolicyQuery,
+  parts: PolicyQueryParts,
+): Promise<{ id?: string; request: VmSpawnRequest }> {
+  if (workloadId === "") return { request: described(context) };
+  const known = await parts.find(workloadId);
+  if (known !== undefined) return known;
+  throw new Error(`Cannot find workload "${workloadId.slice(0, 100)}": it is not known to this node`);
+}
+
+function described(context: Record<string, string>): VmSpawnRequest {
   for (const key of Object.keys(context)) {
     if (!CONTEXT_KEYS.includes(key)) {
       throw new Error(

@@ -25,7 +25,10 @@ function ask(
   const query = create(PolicyQuerySchema, { policyType: type, ...what });
   return answerPolicyQuery(query, {
     node: { id: "id-n1", name: "n1" },
-    requestOf: (id) => id === "known" ? request({ imageRef: "web:1", cores: 4 }) : undefined,
+    find: (id) =>
+      Promise.resolve(
+        id === "known" ? { id, request: request({ imageRef: "web:1", cores: 4 }) } : undefined,
+      ),
     parse: (each) => parseSpawn(each, { nodeName: "n1", reservedPorts: new Set() }),
     policyOf: () => Promise.resolve(inForce),
     judge: (each, placement) => evaluate(each, placement, [candidate()]),

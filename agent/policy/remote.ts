@@ -7,16 +7,24 @@ export type Measured = Pick<Candidate, "latencyMs" | "jitterMs" | "packetLossPer
 
 const MEBIBYTE = 1_048_576;
 
+/** What {@linkcode remoteCandidate} is told besides the state. */
+export interface RemoteCandidateOptions {
+  name: string;
+  /** Whether the state is signed by its node: what nobody answers for is no record of reliability. */
+  isVerified: boolean;
+  measured?: Measured;
+  /** In place of those in the state. */
+  workloads?: readonly PlacedWorkload[];
+}
+
 /**
  * Another node as a candidate, from the state it told. What was measured here wins over what it says of itself; without
- * a beacon nothing but its workloads and its room is known. A beacon's packet loss is percent.
+ * a beacon nothing but its workloads and its room is known. A beacon's packet loss is percent. An unsigned reputation is
+ * taken for none.
  */
-export function remoteCandidate(
-  state: NodeStateResponse,
-  options: { name: string; measured?: Measured },
-): Candidate {
-  const { node, beacon, capacity, tags, workloads } = state;
-  const { name, measured } = options;
+export function remoteCandidate(state: NodeStateResponse, options: RemoteCandidateOptions): Candidate {
+  const { node, beacon, capacity, cordoned, tags } = state;
+  const { name, isVerified, measured, workloads } = options;
   return {
     id: node?.id ?? "",
     name,
@@ -28,10 +36,11 @@ export function remoteCandidate(
       packetLossPercent: beacon.packetLoss,
       queueDepth: beacon.queueDepth,
       pricePerGb: beacon.pricePerGb,
-      reputation: scoreOf(beacon.reputationScore),
+      reputation: isVerified ? scoreOf(beacon.reputationScore) : undefined,
     }),
     ...known(measured ?? {}),
-    workloads: workloads.map(placedState),
+    workloads: workloads ?? state.workloads.map(placedState),
+    cordoned,
     ...(capacity !== undefined && {
       capacity: {
         milliCpus: capacity.milliCpus - capacity.usedMilliCpus,

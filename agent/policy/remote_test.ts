@@ -26,7 +26,7 @@ Deno.test("a node that told its state with a beacon is known, and what was measu
         sourceRequest: { imageRef: "web:1", name: "web", labels: { app: "x" }, cores: 2 },
       }],
     }),
-    { name: "n2", measured: { latencyMs: 20, jitterMs: undefined } },
+    { name: "n2", isVerified: true, measured: { latencyMs: 20, jitterMs: undefined } },
   );
   assert.deepEqual(node, {
     id: "id-n2",
@@ -47,20 +47,32 @@ Deno.test("a node that told its state with a beacon is known, and what was measu
       milliCpus: 2000,
       memoryBytes: 512 * 2 ** 20,
     }],
+    cordoned: false,
     capacity: { milliCpus: 3000, memoryBytes: 2 ** 29 },
   });
 });
 
 Deno.test("of a node without a beacon, or with a score that is none, nothing is assumed", () => {
-  const bare = remoteCandidate(state({ node: { id: "go" } }), { name: "go" });
-  assert.deepEqual(bare, { id: "go", name: "go", tags: {}, workloads: [] });
+  const bare = remoteCandidate(state({ node: { id: "go" } }), { name: "go", isVerified: false });
+  assert.deepEqual(bare, { id: "go", name: "go", tags: {}, workloads: [], cordoned: false });
   const policy = fileParser()({ rules: { max_price_per_gb: 1 } });
   assert.match(
     evaluate(policy, placement(), [bare]).refused[0].reasons[0].reason,
     /price per GB is not known/,
   );
   for (const reputationScore of ["", " ", "high", "NaN", "Infinity"]) {
-    const { reputation } = remoteCandidate(state({ beacon: { reputationScore } }), { name: "n" });
+    const { reputation } = remoteCandidate(state({ beacon: { reputationScore } }), {
+      name: "n",
+      isVerified: true,
+    });
     assert.equal(reputation, undefined, reputationScore);
   }
+});
+
+Deno.test("a reputation that nobody signed for counts for nothing, unless it was earned here", () => {
+  const beacon = { reputationScore: "1", pricePerGb: 0.5 };
+  const told = remoteCandidate(state({ beacon }), { name: "go", isVerified: false });
+  assert.deepEqual([told.reputation, told.pricePerGb], [undefined, 0.5]);
+  const options = { name: "go", isVerified: false, measured: { reputation: 0.7 } };
+  assert.equal(remoteCandidate(state({ beacon }), options).reputation, 0.7);
 });
