@@ -171,6 +171,47 @@ Deno.test("a failed member is tried again until it is back", () => {
   assert.deepEqual([status(bench, "a", "b"), status(bench, "b", "a")], ["alive", "alive"]);
 });
 
+Deno.test("a member that was pruned is alive for everyone as soon as it is back, also if nobody asks it to join", () => {
+  const bench = cluster(["a", "b", "c"]);
+  bench.cut("c");
+  bench.advance(60_000);
+  bench.cores.get("a")!.forceLeave(bench.nowMs, "c", { prune: false }, () => {});
+  bench.advance(5_000);
+  bench.cores.get("b")!.forceLeave(bench.nowMs, "c", { prune: true }, () => {});
+  bench.advance(5_000);
+  for (const observer of ["a", "b"]) assert.equal(status(bench, observer, "c"), undefined);
+  bench.cut("c", false);
+  const { endpoint } = bench.cores.get("b")!.memberlist.self;
+  bench.add("c", 1002).rejoin(bench.nowMs, [{ name: "b", endpoint }]);
+  bench.advance(5_000);
+  for (const observer of ["a", "b", "c"]) {
+    assert.deepEqual(["a", "b", "c"].map((name) => status(bench, observer, name)), Array(3).fill("alive"));
+  }
+});
+
+Deno.test("who is back after a leave that others still remember says that it is here", () => {
+  const bench = cluster(["a", "b"]);
+  const { nowMs } = bench;
+  const { members } = bench.cores.get("a")!;
+  members.leaveIntent({ node: "c", ltime: members.clock.time, prune: false }, nowMs);
+  assert.equal(members.intents, 1);
+  const { endpoint } = bench.cores.get("a")!.memberlist.self;
+  bench.add("c", 1002).rejoin(nowMs, [{ name: "a", endpoint }]);
+  bench.advance(60_000);
+  for (const observer of ["a", "b", "c"]) assert.equal(status(bench, observer, "c"), "alive");
+});
+
+Deno.test("what a push/pull says of somebody unknown who left is not held against who comes by that name", () => {
+  const bench = cluster(["a", "b", "c"]);
+  bench.cores.get("c")!.leave(bench.nowMs, () => {});
+  bench.advance(10_000);
+  bench.cut("c");
+  bench.add("d", 1003);
+  assert.equal(bench.join("d", "a"), undefined);
+  const { members } = bench.cores.get("d")!;
+  assert.equal(members.intents, 0);
+});
+
 Deno.test("a forced leave about a living node is contradicted; about a failed one it spreads", () => {
   const bench = cluster(["a", "b", "c"]);
   bench.cores.get("a")!.forceLeave(bench.nowMs, "b", { prune: false }, () => {});

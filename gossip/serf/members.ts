@@ -9,7 +9,8 @@ import type { MemberEvent } from "./events.ts";
 export const MAX_INTENTS = 8_192;
 
 interface Intent {
-  type: "join" | "leave";
+  /** Who was pruned is forgotten: it is not held against the member when it is back. */
+  type: "join" | "leave" | "prune";
   ltime: number;
   atMs: number;
 }
@@ -20,8 +21,8 @@ export interface MembersOptions {
   /** Where the records are; members are kept in it when memberlist forgets them. */
   table(): NodeTable;
   emit(event: MemberEvent): void;
-  /** This node is said to leave although it does not: say that it is here. */
-  contradictLeave(): void;
+  /** Others know something newer of this node than it said: say that it is here. */
+  contradict(): void;
   /** A member is here, for the first time or again. */
   arrived(name: string): void;
   /** A member was evicted. */
@@ -128,6 +129,11 @@ export class Members {
     const member = this.get(intent.node);
     if (member === undefined) return this.#remember("join", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;
+    if (this.#concernsThisNode(intent)) {
+      // A push/pull tells a time alone, be it of an earlier life's join or of a leave.
+      this.#options.contradict();
+      return false;
+    }
     member.statusLTime = intent.ltime;
     if (member.status === MemberStatus.leaving) member.status = MemberStatus.alive;
     return true;
@@ -137,10 +143,10 @@ export class Members {
   leaveIntent(intent: LeaveIntent, nowMs: number): boolean {
     if (!this.clock.witness(intent.ltime)) return false;
     const member = this.get(intent.node);
-    if (member === undefined) return this.#remember("leave", intent, nowMs);
+    if (member === undefined) return this.#remember(intent.prune ? "prune" : "leave", intent, nowMs);
     if (intent.ltime <= member.statusLTime) return false;
-    if (intent.node === this.#options.selfName && !this.leaving) {
-      this.#options.contradictLeave();
+    if (this.#concernsThisNode(intent)) {
+      this.#options.contradict();
       return false;
     }
     member.statusLTime = intent.ltime;
@@ -153,6 +159,18 @@ export class Members {
     }
     if (intent.prune) this.#prune(member);
     return true;
+  }
+
+  /** This node says that it is here, now. */
+  announced(ltime: number): void {
+    this.clock.witness(ltime);
+    const self = this.get(this.#options.selfName);
+    if (self !== undefined) self.statusLTime = ltime;
+  }
+
+  /** Whether it says something of this node, which stays. */
+  #concernsThisNode({ node }: JoinIntent): boolean {
+    return node === this.#options.selfName && !this.leaving;
   }
 
   #prune(member: Member): void {

@@ -86,7 +86,7 @@ export class SerfCore {
       selfName: name,
       table: () => this.memberlist.table,
       emit,
-      contradictLeave: () => this.#announce(),
+      contradict: () => this.#announce(),
       arrived: (name) => keys.arrived(name),
       pruned: (name) => keys.shut(name),
       later: (run) => {
@@ -339,7 +339,7 @@ export class SerfCore {
   #announce(): void {
     if (this.#state !== "alive") return;
     const intent = { ltime: this.members.clock.time, node: this.memberlist.self.name };
-    this.members.joinIntent(intent, this.memberlist.nowMs);
+    this.members.announced(intent.ltime);
     this.#broadcasts.intent(asUser(codec.encodeJoin(intent)));
   }
 

@@ -103,8 +103,11 @@ export class StateSync {
     if (state.queryLTime > 0) queryLog.clock.adopt(state.queryLTime - 1);
     const left = new Set(state.leftMembers);
     for (const [node, ltime] of state.statusLTimes) {
-      if (left.has(node)) members.leaveIntent({ ltime: ltime + 1, node, prune: false }, options.nowMs);
-      else members.joinIntent({ ltime, node }, options.nowMs);
+      if (!left.has(node)) members.joinIntent({ ltime, node }, options.nowMs);
+      // Who left before this node came is none of its business, and may be back.
+      else if (members.get(node) !== undefined) {
+        members.leaveIntent({ ltime: ltime + 1, node, prune: false }, options.nowMs);
+      }
     }
     if (options.join && believed && this.#ignoringOld > 0) {
       userEvents.minTime = Math.max(userEvents.minTime, state.eventLTime);
