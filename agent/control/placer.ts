@@ -322,6 +322,7 @@ class Round {
         members,
         timeoutMs: OFFER_WAIT_MS,
         signal: this.#signal,
+        call: ({ id }, request, signal) => this.#parts.peer(id).offer(request, { signal }),
         onAnswer: (answer) => {
           if (answer.kind === "offer") this.#offered(answer.member.id, answer.offer);
           else placement.refused(answer.member.id, answer.reason);

@@ -89,16 +89,24 @@ export class PolicyGate {
   /**
    * Whether this node may take the workload. One step without await, so that nothing changes between this and what the
    * caller does next. Throws `denied` when the request itself breaks a rule, `precondition` when this node does, with
-   * every reason.
+   * every reason. A dry run admits nothing, so what a permissive policy has against it is counted, and not logged.
    */
-  admit(own: Policy | undefined, request: PlacementRequest): Admission {
+  admit(
+    own: Policy | undefined,
+    request: PlacementRequest,
+    { isDryRun = false }: { isDryRun?: boolean } = {},
+  ): Admission {
     const policy = this.effective(own);
     if (policy === undefined) return {};
-    const evaluation = this.#try(policy, () => this.#evaluateHere(policy, request));
+    const evaluation = this.#try(policy, () => this.#evaluateHere(policy, request), {
+      isLogged: !isDryRun,
+    });
     const [refused] = evaluation?.refused ?? [];
     if (refused !== undefined) {
       const error = refusal(policy, refused.reasons, refused.node.name);
-      this.#options.log.info("policy refused a workload", { policy: policy.name, reason: error.message });
+      if (!isDryRun) {
+        this.#options.log.info("policy refused a workload", { policy: policy.name, reason: error.message });
+      }
       throw error;
     }
     const networkRules = networkRulesOf(policy);

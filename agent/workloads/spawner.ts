@@ -20,7 +20,8 @@ export async function dryRun(context: WorkloadContext, request: VmSpawnRequest):
   const { node, policies } = context.options;
   const spec = parseSpawn(request, node);
   const chosen = await policies?.choose(request);
-  policies?.admit(chosen?.own, { ...spec, ...(request.workloadId !== "" && { id: request.workloadId }) });
+  const { workloadId } = request;
+  policies?.admit(chosen?.own, { ...spec, ...(workloadId !== "" && { id: workloadId }) }, { isDryRun: true });
   const refusal = context.ledger.refusal(spec);
   if (refusal !== undefined) throw refusal;
   await using _ports = await reservePorts(context, spec);
