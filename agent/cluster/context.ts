@@ -3,9 +3,10 @@ import { CopyIndex } from "./copies.ts";
 import type { OwnState } from "./own_state.ts";
 import type { ClusterEffect } from "./ports.ts";
 import { Rendezvous } from "./rendezvous.ts";
-import type { StateTable } from "./state_table.ts";
+import type { NodeView, StateTable } from "./state_table.ts";
 import { SteadyClock } from "./steady_clock.ts";
 import { TAG } from "./tags.ts";
+import { changeOf } from "./workload_change.ts";
 
 /** What the parts of a {@linkcode ClusterCore} share: time, states, and the effects they have. */
 export class CoreContext {
@@ -43,6 +44,17 @@ export class CoreContext {
 
   note(nodeId: string, text: string): void {
     this.#effects.push({ kind: "note", nodeId, text });
+  }
+
+  /** What another node's state says of these ids now; told as events unless it is the `first` that is heard of it. */
+  copied(view: NodeView, ids: Iterable<string>, isFirst: boolean): void {
+    for (const id of ids) {
+      const after = view.state!.workloads.get(id)?.state;
+      const change = isFirst ? undefined : changeOf(this.copies.copyOf(id, view.id)?.state, after);
+      if (change !== undefined) this.#effects.push({ kind: "workload", nodeId: view.id, id, change });
+      this.copies.set(id, view.id, after);
+      this.touched.add(id);
+    }
   }
 
   takeEffects(): ClusterEffect[] {

@@ -56,6 +56,11 @@ export class CopyIndex {
     else copies[at] = { nodeId, state };
   }
 
+  /** A node's copy of an id. */
+  copyOf(id: string, nodeId: string): Copy | undefined {
+    return this.#copies.get(id)?.find((copy) => copy.nodeId === nodeId);
+  }
+
   /** All copies of an id, in no order. */
   of(id: string): readonly Copy[] {
     return this.#copies.get(id) ?? NONE;

@@ -27,7 +27,8 @@ export class Foreign {
 
   /** Takes a fragment. */
   receive(payload: Uint8Array): void {
-    const { nowMs, copies, touched, parts: { table } } = this.#context;
+    const context = this.#context;
+    const { nowMs, parts: { table } } = context;
     const fragment = decodeFragment(payload);
     if (fragment instanceof Error) return void this.refused++;
     if (fragment.name === this.#selfName) return;
@@ -37,12 +38,10 @@ export class Foreign {
     if (view === undefined) return void this.refused++;
     const state = this.#assembler.take(fragment, nowMs);
     if (state === undefined) return;
+    const isFirst = view.state === undefined;
     const outcome = state instanceof Error ? undefined : table.applyForeign(view.id, state);
     if (outcome?.kind !== "applied") return void this.refused++;
-    for (const id of outcome.ids) {
-      copies.set(id, view.id, view.state!.workloads.get(id)?.state);
-      touched.add(id);
-    }
+    context.copied(view, outcome.ids, isFirst);
     view.heardMs = nowMs;
   }
 

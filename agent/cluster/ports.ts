@@ -1,4 +1,5 @@
 import type { NodeStateResponse, VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { WorkloadChange } from "./workload_change.ts";
 
 /** A member as the cluster's cores see it. */
 export interface ClusterMember {
@@ -51,6 +52,8 @@ export type ClusterEffect =
   | { kind: "save-tombstones" }
   /** Who serves what has changed: plan the routes anew. */
   | { kind: "routes" }
+  /** Another node's workload changed: for the cluster's event stream. */
+  | { kind: "workload"; nodeId: string; id: string; change: WorkloadChange }
   /** For the cluster's event stream and the log. */
   | { kind: "note"; nodeId: string; text: string };
 

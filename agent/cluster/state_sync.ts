@@ -155,7 +155,7 @@ export class StateSync {
   }
 
   #take(update: StateUpdate, via: Via): Outcome {
-    const { parts: { table, selfId, own }, touched, copies, wallMs } = this.#context;
+    const { parts: { table, selfId, own }, wallMs } = this.#context;
     const nodeId = update.state?.node?.id ?? "";
     if (nodeId === selfId) {
       // From an earlier life of this node whose clock was ahead: others would not believe the present one.
@@ -166,12 +166,13 @@ export class StateSync {
       return { kind: "old" };
     }
     const view = table.get(nodeId);
+    const before = view?.state;
     const outcome = table.apply(update, via);
     switch (outcome.kind) {
       case "applied":
-        for (const id of outcome.ids) {
-          copies.set(id, nodeId, view!.state!.workloads.get(id)?.state);
-          touched.add(id);
+        this.#context.copied(view!, outcome.ids, before === undefined);
+        if (before !== undefined && before.header.cordoned !== view!.state!.header.cordoned) {
+          this.#context.note(nodeId, cordonNote(view!.member.name, !before.header.cordoned));
         }
         this.#fetches.satisfied(nodeId);
         this.#whole.delete(nodeId);
@@ -250,4 +251,9 @@ export class StateSync {
     this.#all = { dueMs: Infinity, askedMs: nowMs, nodeId, attempts: this.#all.attempts + 1 };
     this.#context.emit({ kind: "fetch-all", nodeId });
   }
+}
+
+/** What the event stream says when a node is cordoned, or is not any more. */
+export function cordonNote(node: string, cordoned: boolean): string {
+  return `Node "${node}" ${cordoned ? "takes no new workloads" : "takes new workloads again"}`;
 }

@@ -14,6 +14,7 @@ import { type ClusterFacts, clusterService, type ClusterServices, type Images } 
 import { WorkloadApi } from "../api/workload_service.ts";
 import { ClusterCore } from "../cluster/core.ts";
 import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
+import { cordonNote } from "../cluster/state_sync.ts";
 import { GOSSIP, TAG } from "../cluster/tags.ts";
 import type { ClusterConfig } from "../config.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
@@ -253,7 +254,9 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       spawn: (request, options) => this.calls.spawn(request, options),
     });
     const setCordoned = async (cordoned: boolean) => {
+      if (cordoned === durable.isCordoned) return;
       await durable.setCordoned(cordoned);
+      this.events.emit(nodeName, { case: "note", value: cordonNote(nodeName, cordoned) });
       this.localChanged();
     };
     const mover = new Mover(moverParts({ nodeId, manager, core, view, placer, peer, setCordoned }));

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ClusterEventSchema } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
+import type { WorkloadChange } from "../cluster/workload_change.ts";
 import { Channel } from "./channel.ts";
 
 /** Readers of the cluster's events at once. */
@@ -24,6 +25,11 @@ export class ClusterEvents {
 
   emit(node: string, event: ClusterEventInit["event"]): void {
     for (const reader of this.#readers) reader.push({ atMs: BigInt(this.#nowMs()), node, event });
+  }
+
+  /** Another node's workload changed, by its state. */
+  emitChange(node: string, id: string, change: WorkloadChange): void {
+    this.emit(node, { case: "workload", value: { ...change, id, atMs: BigInt(this.#nowMs()) } });
   }
 
   /** From now on until the signal aborts. Throws `exhausted` when there are too many readers. */

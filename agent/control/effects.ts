@@ -66,6 +66,8 @@ export class Effects {
         return durable.saveTombstones(() => core.tombstones());
       case "routes":
         return this.#background(() => manager.syncRoutes());
+      case "workload":
+        return events.emitChange(nodeName(effect.nodeId), effect.id, effect.change);
       case "note":
         log.info("cluster", { node: nodeName(effect.nodeId), note: effect.text });
         return events.emit(nodeName(effect.nodeId), { case: "note", value: effect.text });
