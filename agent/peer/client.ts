@@ -1,5 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { type Client, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { RuntimeError } from "../../runtime/errors.ts";
 import { errorOfCall, unreachable } from "./errors.ts";
@@ -7,7 +7,7 @@ import type { PeerAddress } from "./handshake/dial.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
 import type { Observe } from "./metrics.ts";
-import { AUTHORITY, PeerSession, type PeerSessionOptions } from "./session.ts";
+import { AUTHORITY, KEY_GONE, PeerSession, type PeerSessionOptions } from "./session.ts";
 
 /** `timeoutMs` of a unary call that may take as long as it takes: its `signal` ends it. */
 export const NO_TIMEOUT = 0;
@@ -82,14 +82,10 @@ export class PeerClients implements AsyncDisposable {
     return {
       unary: async (method, signal, timeoutMs, header, input, contextValues) => {
         try {
-          return await this.#find(nodeId).unary(
-            method,
-            signal,
-            timeoutMs ?? this.#limits.callMs,
-            header,
-            input,
-            contextValues,
-          );
+          const deadlineMs = timeoutMs ?? this.#limits.callMs;
+          return await this.#again(nodeId, (transport) => {
+            return transport.unary(method, signal, deadlineMs, header, input, contextValues);
+          });
         } catch (error) {
           throw errorOfCall(error, { nodeId, method, signal });
         }
@@ -97,14 +93,32 @@ export class PeerClients implements AsyncDisposable {
       stream: async (method, signal, timeoutMs, header, input, contextValues) => {
         const translate = (error: unknown) => errorOfCall(error, { nodeId, method, signal });
         try {
-          const transport = this.#find(nodeId);
-          const response = await transport.stream(method, signal, timeoutMs, header, input, contextValues);
+          const call = (transport: Transport, messages: typeof input) =>
+            transport.stream(method, signal, timeoutMs, header, messages, contextValues);
+          let response: Awaited<ReturnType<typeof call>>;
+          if (method.methodKind === "server_streaming") {
+            const question = await Array.fromAsync(input);
+            response = await this.#again(nodeId, (transport) => call(transport, iterate(question)));
+          } else response = await call(this.#find(nodeId), input);
           return { ...response, message: translated(response.message, translate) };
         } catch (error) {
           throw translate(error);
         }
       },
     };
+  }
+
+  /** Makes a call, and once more over a new connection where the other node has dropped the key of this one. */
+  async #again<T>(nodeId: string, call: (transport: Transport) => Promise<T>): Promise<T> {
+    const transport = this.#find(nodeId);
+    try {
+      return await call(transport);
+    } catch (error) {
+      if (!isKeyGone(error)) throw error;
+      const session = this.#sessions.get(nodeId);
+      if (session !== undefined && this.#transports.get(session) === transport) session.renew();
+      return await call(this.#find(nodeId));
+    }
   }
 
   #find(nodeId: string): Transport {
@@ -166,6 +180,14 @@ const STOPPING = "this node is shutting down";
 function isSame(peer: PeerAddress, address: Omit<PeerAddress, "nodeId"> | undefined): boolean {
   return address !== undefined && peer.host === address.host && peer.port === address.port &&
     peer.fingerprint === address.fingerprint;
+}
+
+function isKeyGone(error: unknown): boolean {
+  return error instanceof ConnectError && error.rawMessage === `HTTP ${KEY_GONE}`;
+}
+
+async function* iterate<T>(messages: readonly T[]): AsyncGenerator<T> {
+  yield* messages;
 }
 
 async function* translated<T>(

@@ -194,6 +194,7 @@ Deno.test("keys rotate without a failed call, and connections of a removed key e
   });
   await using a = await cluster.start("a");
   const [first, second] = [a.clusterKeys[0], new Uint8Array(32).fill(2)];
+  const third = new Uint8Array(32).fill(4);
   const client = a.peers.client(PeerService, "b");
   const set = (peer: TestPeer, keys: Uint8Array[]) => peer.clusterKeys.splice(0, Infinity, ...keys);
   await client.cordon({});
@@ -212,6 +213,16 @@ Deno.test("keys rotate without a failed call, and connections of a removed key e
   set(a, [second]);
   await client.cordon({});
   assert.equal(dials(a), 2);
+  set(a, [second, third]);
+  set(b, [third, second]);
+  await client.cordon({});
+  set(a, [third, second]);
+  set(b, [third]);
+  await client.cordon({});
+  assert.equal(dials(a), 3, "b has dropped the key that a still holds");
+  set(a, [third]);
+  await client.cordon({});
+  assert.equal(dials(a), 4, "a key that a dialled with is gone");
   set(b, [new Uint8Array(32).fill(3)]);
   await assert.rejects(client.cordon({}), is("unavailable", /^Cannot reach node "b": /));
   await assert.rejects(client.cordon({}), is("unavailable", /the two nodes hold different cluster keys$/));

@@ -7,6 +7,7 @@ import { translateErrors } from "../api/errors.ts";
 import { CALLER, type Caller } from "./caller.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
+import { KEY_GONE } from "./session.ts";
 
 /** Time that calls in flight get to end by themselves when the server stops, milliseconds. */
 export const DRAIN_MS = 500;
@@ -155,7 +156,11 @@ export class PeerServer implements AsyncDisposable {
       ? undefined
       : this.#connections.get(session as http2.ServerHttp2Session);
     if (connection === undefined) return void request.stream.close();
-    if (!this.#keys.isInForce(connection.key)) return destroy(connection);
+    if (!this.#keys.isInForce(connection.key)) {
+      response.writeHead(KEY_GONE);
+      response.end(() => destroy(connection));
+      return;
+    }
     if (this.#isClosing) {
       response.writeHead(503);
       return void response.end();

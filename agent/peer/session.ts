@@ -11,6 +11,9 @@ import type { Observe } from "./metrics.ts";
 /** Any will do: the connection is made elsewhere. */
 export const AUTHORITY = "http://node.hypercore.internal";
 
+/** HTTP status of a call that was not looked at: the connection was proved by a key that is no longer in force. */
+export const KEY_GONE = 421;
+
 /** What {@linkcode PeerSession} works with. */
 export interface PeerSessionOptions {
   /** This node's id. */
@@ -32,6 +35,8 @@ export class PeerSession {
   readonly #options: PeerSessionOptions;
   readonly #closing = new AbortController();
   #current: Http2SessionManager | undefined;
+  /** One of them proved the connection. */
+  #keys: readonly Uint8Array[] = [];
   /** Asked by the peer to end, and ending. */
   #retiring: Http2SessionManager[] = [];
   #dialling: Promise<Http2SessionManager> | undefined;
@@ -88,18 +93,30 @@ export class PeerSession {
 
   async #connected(): Promise<Http2SessionManager> {
     this.#closing.signal.throwIfAborted();
+    if (this.#current !== undefined && !this.#areKeysInForce()) this.#retire(this.#current);
     if (this.#current !== undefined && isConnected(this.#current)) return this.#current;
     this.#dialling ??= this.#dial().finally(() => this.#dialling = undefined);
     return await this.#dialling;
   }
 
+  /** Next time it is dialled anew; calls under way go on. */
+  renew(): void {
+    if (this.#current !== undefined) this.#retire(this.#current);
+  }
+
+  #areKeysInForce(): boolean {
+    const now = this.#options.keys.current();
+    return this.#keys.every((key) => now.includes(key));
+  }
+
   async #dial(): Promise<Http2SessionManager> {
     const { nodeId, keys, limits, observe } = this.#options;
     const startedMs = performance.now();
+    this.#keys = keys.current();
     try {
       const socket = await dialPeer(this.peer, {
         nodeId,
-        keys: keys.current(),
+        keys: this.#keys,
         protocol: PROTOCOL.calls,
         signal: this.#closing.signal,
       });
