@@ -13,6 +13,8 @@ import { GOSSIP } from "./tags.ts";
 
 /** Workloads in one fragment. */
 export const FRAGMENT_WORKLOADS = 10;
+/** With more workloads than this none goes with its proof, which would take half a fragment each. */
+export const MAX_PROVEN_WORKLOADS = 64;
 /** Bytes of one fragment's payload. */
 export const FRAGMENT_BYTES = MAX_EVENT_BYTES - EVENT_OVERHEAD_BYTES - GOSSIP.stateBroadcast.length;
 /** A broadcast that is not complete after this time is dropped, milliseconds. */
@@ -34,13 +36,14 @@ export interface Broadcast {
   name: string;
   /** Names this broadcast; a UUID. */
   uuid: string;
-  workloads: Iterable<WorkloadState>;
+  workloads: readonly WorkloadState[];
   beacon?: BeaconMetadata;
 }
 
 /**
  * A node's state as the original broadcasts it: fragments of ten workloads, or as many as fit an event, and which of them
- * this is in `node.ip`. Only the original's fields are in them. A workload too long for any event is left out.
+ * this is in `node.ip`. Only the original's fields are in them. A workload too long for any event goes without its proof,
+ * or is left out where that does not help.
  */
 export function encodeFragments({ name, uuid, workloads, beacon }: Broadcast): Uint8Array[] {
   const base = create(NodeStateResponseSchema, { node: { id: name, ip: `${uuid}_complete` }, beacon });
@@ -48,9 +51,13 @@ export function encodeFragments({ name, uuid, workloads, beacon }: Broadcast): U
   const groups: WorkloadState[][] = [[]];
   let left = room;
   for (const workload of workloads) {
-    const plain = original(workload);
+    let plain = original(workload);
     // Its tag and length are three bytes at most.
-    const bytes = toBinary(WorkloadStateSchema, plain).length + 4;
+    let bytes = toBinary(WorkloadStateSchema, plain).length + 4;
+    if (plain.proof !== undefined && (bytes > room || workloads.length > MAX_PROVEN_WORKLOADS)) {
+      plain = create(WorkloadStateSchema, { ...plain, proof: undefined });
+      bytes = toBinary(WorkloadStateSchema, plain).length + 4;
+    }
     if (bytes > room) continue;
     if (bytes > left || groups[groups.length - 1].length === FRAGMENT_WORKLOADS) {
       groups.push([]);

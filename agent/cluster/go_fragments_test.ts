@@ -16,9 +16,15 @@ import {
   MAX_BROADCASTING_NODES,
   MAX_BROADCASTS_PER_NODE,
   MAX_FRAGMENTS,
+  MAX_PROVEN_WORKLOADS,
   REASSEMBLY_MS,
 } from "./go_fragments.ts";
-import { MAX_STATE_WORKLOADS } from "./limits.ts";
+import { memoryIdentity } from "../beacon/testing.ts";
+import { signBody } from "../proof/entry.ts";
+import { proofMessage, verifyMessage } from "../proof/message.ts";
+import { firstBody } from "../proof/testing.ts";
+import { EVENT_OVERHEAD_BYTES, MAX_EVENT_BYTES, MAX_STATE_WORKLOADS } from "./limits.ts";
+import { GOSSIP } from "./tags.ts";
 import { spawnRequest, workload } from "./testing.ts";
 
 const UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
@@ -59,6 +65,46 @@ Deno.test("fragments fit an event, whatever is in them; what fits none is left o
     fromBinary(NodeStateResponseSchema, payload).workloads.map(({ id }) => id)
   );
   assert.deepEqual(ids, long.map(({ id }) => id));
+});
+
+Deno.test("proofs travel in fragments that fit a user event, and verify on the other side; with many workloads they stay", () => {
+  const identity = memoryIdentity();
+  const beacon = create(BeaconMetadataSchema, {
+    beaconNodeId: identity.nodeId,
+    nodeSignature: new Uint8Array(64),
+    nodeCapabilities: Array.from({ length: 20 }, (_, i) => `runtime:number-${i}`),
+  });
+  const proven = (count: number, imageRef = "example/web:1") =>
+    Array.from({ length: count }, (_, i) => {
+      const id = `${i}`.padStart(12, "0");
+      // Figures as long as they get.
+      const body = firstBody(identity.nodeId, {
+        workload: id,
+        io_read_bytes: 2 ** 52,
+        io_write_bytes: 2 ** 52,
+      });
+      const proof = proofMessage(signBody(body, identity));
+      return workload(id, { proof, sourceRequest: spawnRequest({ imageRef, env: ["KEY=***"] }) });
+    });
+  const payloads = (workloads: WorkloadState[]) => {
+    const all = encodeFragments({ name: "a".repeat(64), uuid: UUID, workloads, beacon });
+    for (const { length } of all) {
+      assert.ok(length + GOSSIP.stateBroadcast.length + EVENT_OVERHEAD_BYTES <= MAX_EVENT_BYTES, `${length}`);
+    }
+    return all.flatMap((payload) => fromBinary(NodeStateResponseSchema, payload).workloads);
+  };
+  const told = payloads(proven(12));
+  assert.equal(told.length, 12);
+  for (const { id, proof } of told) {
+    assert.ok("body" in verifyMessage(proof!, { claim: identity, workload: id }));
+  }
+  const long = payloads(proven(2, "x".repeat(800)));
+  assert.deepEqual(long.map(({ proof }) => proof), [undefined, undefined]);
+  const many = payloads(proven(MAX_PROVEN_WORKLOADS + 1));
+  assert.deepEqual([many.length, many.filter(({ proof }) => proof !== undefined).length], [
+    MAX_PROVEN_WORKLOADS + 1,
+    0,
+  ]);
 });
 
 Deno.test("fragments hold the original's fields and nothing more", () => {

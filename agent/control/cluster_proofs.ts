@@ -1,12 +1,17 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { ClusterMessage } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
-import type { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
+import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
 import { clusterProofs } from "../proof/forwarding.ts";
+import { verifyMessage } from "../proof/message.ts";
+import { verifyExport } from "../proof/remote_log.ts";
 import type { NodeProofs } from "../proofs.ts";
 import type { ClusterView } from "./cluster_view.ts";
 import type { ForwardingParts } from "./forwarding.ts";
+
+/** Time another node gets to give a log that a query asks about, milliseconds. */
+const EXPORT_MS = 10_000;
 
 /** What {@linkcode joinProofs} works with. */
 export interface JoinProofsParts {
@@ -36,11 +41,25 @@ export function joinProofs(own: NodeProofs, parts: JoinProofsParts): JoinedProof
       throw error;
     }
   };
-  const queries = own.queries((id) => {
-    const found = find(id);
-    const claim = found && claimOf?.(found.nodeId);
-    if (found?.workload.proof === undefined || claim === undefined) return undefined;
-    return { proof: found.workload.proof, claim };
+  const queries = own.queries(async (workloadId, { wantedHash }) => {
+    const found = find(workloadId);
+    if (found === undefined || found.isSelf) return undefined;
+    const { nodeId, isLive, workload: { id, proof } } = found;
+    const claim = claimOf?.(nodeId);
+    try {
+      if (!isLive) throw new Error("its node is not there");
+      const { file } = await client(ProofService, nodeId).export({ id }, { timeoutMs: EXPORT_MS });
+      const facts = { nodeId, workload: id, claim, toldHash: proof?.proofHash, wantedHash };
+      return await verifyExport(file, facts);
+    } catch (error) {
+      // The chain cannot be had. The newest proof in its state can still be a bad one.
+      const newest = proof && claim && verifyMessage(proof, { claim, workload: id });
+      if (newest !== undefined && "reason" in newest) {
+        return { verdict: { result: "INVALID", reason: newest.reason }, claim };
+      }
+      const reason = error instanceof Error ? error.message : String(error);
+      return { verdict: { result: "UNKNOWN", reason: `the proofs cannot be had: ${reason}` }, claim };
+    }
   });
   return {
     service: clusterProofs(own.service, {

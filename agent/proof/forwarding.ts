@@ -3,10 +3,9 @@ import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
 import { type ForwardingParts, type Location, PEER_CALL_MS } from "../control/forwarding.ts";
-import { parseExport } from "./export.ts";
 import type { ProofObservation } from "./keeper.ts";
 import { verdictMessage } from "./proof_service.ts";
-import { verifyInPortions } from "./verify_in_portions.ts";
+import { verifyExport } from "./remote_log.ts";
 
 type Proofs = ServiceImpl<typeof ProofService>;
 
@@ -52,23 +51,15 @@ export function clusterProofs(local: Proofs, parts: ProofForwardingParts): Proof
     async verify(request, context) {
       const { id, nodeId } = locate(request.id);
       if (nodeId === undefined) return await local.verify({ ...request, id }, context);
-      const toldHash = parts.toldHash?.(id);
-      const { file } = await remote(nodeId).export({ id }, {
-        signal: context.signal,
-        timeoutMs: PEER_CALL_MS,
+      const call = { signal: context.signal, timeoutMs: PEER_CALL_MS };
+      const { file } = await remote(nodeId).export({ id }, call);
+      const { verdict } = await verifyExport(file, {
+        nodeId,
+        workload: id,
+        claim: parts.claimOf?.(nodeId),
+        toldHash: parts.toldHash?.(id),
+        wantedHash: request.proofHash || undefined,
       });
-      const read = parseExport(file);
-      const claim = parts.claimOf?.(nodeId) ?? ("claim" in read ? read.claim : undefined);
-      const verdict = "reason" in read
-        ? { result: "INVALID" as const, reason: read.reason }
-        : claim !== undefined && claim.nodeId !== nodeId
-        ? { result: "INVALID" as const, reason: "it is of another node" }
-        : await verifyInPortions(read.lines, {
-          claim,
-          workload: id,
-          toldHash,
-          wantedHash: request.proofHash || undefined,
-        });
       parts.observe?.({ kind: "verified", result: verdict.result });
       return verdictMessage(verdict, { workloadId: id, nodeId, verifiedBy: parts.nodeName });
     },

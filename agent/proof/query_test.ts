@@ -1,26 +1,23 @@
 import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
-import {
-  ClusterEvent,
-  ProofVerificationSchema,
-  type WorkloadProof,
-  WorkloadProofSchema,
-} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { ClusterEvent, ProofVerificationSchema } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { memoryIdentity } from "../beacon/testing.ts";
 import { decodeClusterMessage, encodeClusterMessage, unwrap } from "../control/cluster_messages.ts";
-import { signBody } from "./entry.ts";
-import { proofMessage } from "./message.ts";
+import { peekLine } from "./entry.ts";
+import { exportText } from "./export.ts";
 import { MAX_CONCURRENT_QUERIES, ProofQueries, registryHash } from "./query.ts";
-import { firstBody, testLog } from "./testing.ts";
+import { verifyExport } from "./remote_log.ts";
+import { testLog } from "./testing.ts";
 import { verifyLines } from "./verifier.ts";
 
 const identity = memoryIdentity();
 const peer = memoryIdentity();
 const here = "00000000000a";
 const there = "00000000000b";
-const theirs = proofMessage(signBody(firstBody(peer.nodeId, { workload: there }), peer));
+const theirs = testLog(peer, 3, () => ({ workload: there }));
+const theirHash = peekLine(theirs[1])!.hash;
 
-function queries(lines = testLog(identity, 3), remote: WorkloadProof = theirs) {
+function queries(lines = testLog(identity, 3), remote = theirs) {
   const results: string[] = [];
   const answers = new ProofQueries({
     identity,
@@ -29,7 +26,11 @@ function queries(lines = testLog(identity, 3), remote: WorkloadProof = theirs) {
       verify: (id, options) =>
         Promise.resolve(verifyLines(lines, { claim: identity, workload: id, ...options })),
     },
-    remote: (id) => id === there ? { proof: remote, claim: peer } : undefined,
+    async remote(id, { wantedHash }) {
+      if (id !== there) return undefined;
+      const file = new TextEncoder().encode(exportText({ claim: peer, workload: there, lines: remote }));
+      return await verifyExport(file, { nodeId: peer.nodeId, workload: id, claim: peer, wantedHash });
+    },
     observe: (observation) => results.push(observation.kind === "verified" ? observation.result : ""),
   });
   return {
@@ -46,11 +47,11 @@ function queries(lines = testLog(identity, 3), remote: WorkloadProof = theirs) {
   };
 }
 
-Deno.test("a node answers for its own workloads by the log, for those of others by the proof in their state", async () => {
+Deno.test("a node answers for its own workloads by the log, for those of others by theirs", async () => {
   const { ask, results } = queries();
   const own = await ask(here);
   assert.deepEqual([own.verificationResult, own.beaconRegistryHash], ["VALID", registryHash(identity)]);
-  const other = await ask(there, theirs.proofHash);
+  const other = await ask(there, theirHash);
   assert.deepEqual([other.verificationResult, other.beaconRegistryHash], ["VALID", registryHash(peer)]);
   assert.equal((await ask(there, "0".repeat(64))).verificationResult, "UNKNOWN");
   assert.equal((await ask(here, "0".repeat(64))).verificationResult, "UNKNOWN");
@@ -58,12 +59,14 @@ Deno.test("a node answers for its own workloads by the log, for those of others 
   assert.deepEqual(results, ["VALID", "VALID", "UNKNOWN", "UNKNOWN", "UNKNOWN"]);
 });
 
-Deno.test("a tampered log and a forged proof are invalid", async () => {
+Deno.test("a tampered log is invalid, and the answer says which link is bad", async () => {
   const lines = testLog(identity, 3).with(1, testLog(peer, 3)[1]);
-  const forged = create(WorkloadProofSchema, { ...theirs, metrics: { ...theirs.metrics, cpu_us: "1" } });
-  const { ask } = queries(lines, forged);
-  assert.equal((await ask(here)).verificationResult, "INVALID");
-  assert.equal((await ask(there)).verificationResult, "INVALID");
+  const { ask } = queries(lines, theirs.toSpliced(1, 1));
+  const own = await ask(here);
+  assert.deepEqual([own.verificationResult, own.badSeq], ["INVALID", 2n]);
+  const other = await ask(there);
+  assert.deepEqual([other.verificationResult, other.badSeq], ["INVALID", 3n]);
+  assert.match(other.reason, /number 3 where 2 was due/);
 });
 
 Deno.test("what is no question gets no answer; too many at once get UNKNOWN", async () => {
