@@ -38,6 +38,8 @@ export class Announcer {
   #tokens = MAX_DELTAS;
   #tokensAtMs = 0;
   #beatMs = 0;
+  /** Times that a heartbeat went out in the place of the state, because there was nothing new, or too much. */
+  skipped = 0;
 
   constructor(options: { own: OwnState; random: Random }) {
     this.#own = options.own;
@@ -67,6 +69,7 @@ export class Announcer {
     const isBehind = !isSame(this.#told, this.#own.at);
     if (isBehind ? this.#tokens < 1 - ROUNDING : nowMs < this.#beatMs) return [];
     const event = isBehind ? deltaEvent(this.#own.since(this.#told)) : undefined;
+    if (event === undefined) this.skipped++;
     this.#tokens = Math.max(0, this.#tokens - 1);
     this.#said(options);
     return [event ?? heartbeatEvent(this.#own)];

@@ -17,6 +17,7 @@ export class CoreContext {
   /** Ids whose copies, nodes or tombstones may have changed. */
   readonly touched = new Set<string>();
   #effects: ClusterEffect[] = [];
+  readonly #counts = new Map<ClusterEffect["kind"], number>();
   #line: Rendezvous | undefined;
 
   constructor(
@@ -38,7 +39,13 @@ export class CoreContext {
     return this.clock.nowMs;
   }
 
+  /** How many effects of a kind there were. */
+  count(kind: ClusterEffect["kind"]): number {
+    return this.#counts.get(kind) ?? 0;
+  }
+
   emit(...effects: readonly ClusterEffect[]): void {
+    for (const { kind } of effects) this.#counts.set(kind, this.count(kind) + 1);
     this.#effects.push(...effects);
   }
 

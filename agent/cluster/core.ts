@@ -286,6 +286,17 @@ export class ClusterCore {
     };
   }
 
+  /** What happened since the start, for the metrics. */
+  get counters() {
+    const context = this.#context;
+    return {
+      broadcastsSkipped: this.#announcer.skipped,
+      statesFetched: context.count("fetch"),
+      reschedules: context.count("reschedule"),
+      copiesEnded: context.count("end-duplicate") + context.count("end-stopped"),
+    };
+  }
+
   // ---- How an input is worked off.
 
   #input(wallMs: number, run: () => void): ClusterEffect[] {

@@ -120,7 +120,7 @@ function memberMessage(
     tags,
     address: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
     ...operations.facts(id),
-    rttMs: membership.rttMs(name),
+    rttMs: id === membership.self.id ? undefined : membership.rttMs(name),
     isSelf: id === membership.self.id,
   };
 }

@@ -20,7 +20,7 @@ export interface MetricsSources {
 /** The cluster's part of what is read. */
 export interface ClusterFigures {
   membership: Pick<Membership, "members" | "serf">;
-  core: Pick<ClusterCore, "sizes">;
+  core: Pick<ClusterCore, "sizes" | "counters">;
 }
 
 const SPAWN_BUCKETS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300];
@@ -155,6 +155,28 @@ export class AgentMetrics implements Disposable {
       "hypercore_serf_queue_depth",
       "Messages that wait to be gossiped",
       () => cluster.membership.serf.queueDepth.total,
+    );
+    const { counter } = this.gossip;
+    const counters = () => cluster.core.counters;
+    counter(
+      "hypercore_broadcast_skipped_total",
+      "Times that a heartbeat was sent in the place of this node's state",
+      () => counters().broadcastsSkipped,
+    );
+    counter(
+      "hypercore_states_fetched_total",
+      "States of other nodes asked for by call, because news of them was missed",
+      () => counters().statesFetched,
+    );
+    counter(
+      "hypercore_reschedules_total",
+      "Workloads of dead nodes that this node set out to start elsewhere",
+      () => counters().reschedules,
+    );
+    counter(
+      "hypercore_copies_ended_total",
+      "Copies on this node ended because another has the better claim, or the workload was stopped",
+      () => counters().copiesEnded,
     );
     new Gauge({
       name: "hypercore_cluster_size",

@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { Bench, local, START_MS, workload } from "../cluster/testing.ts";
+import { AgentMetrics, type ClusterFigures } from "./metrics.ts";
+
+Deno.test("what the cluster's core does is counted", async () => {
+  const bench = new Bench();
+  const a = bench.add("a", { respawn: true });
+  const b = bench.add("b", { respawn: true });
+  bench.feed("a", a.localChanged(START_MS, local([])));
+  bench.feed("b", b.localChanged(START_MS, local([workload("aaaaaaaaaaaa")])));
+  bench.advance(30_000);
+  bench.cut.add("b");
+  bench.setStatus("b", "failed");
+  bench.advance(30_000);
+
+  using metrics = new AgentMetrics({ version: "1", nodeName: "a" });
+  const membership = { members: () => new Map(), serf: { queueDepth: { total: 3 } } };
+  metrics.connectCluster({ membership, core: a } as unknown as ClusterFigures);
+  const { body } = await metrics.text();
+  const value = (name: string) => Number(body.match(new RegExp(`^${name} (.*)$`, "m"))?.[1]);
+  assert.equal(value("hypercore_serf_queue_depth"), 3);
+  assert.equal(value("hypercore_reschedules_total"), 1);
+  assert.equal(value("hypercore_copies_ended_total"), 0);
+  assert.ok(value("hypercore_broadcast_skipped_total") > 5);
+});
