@@ -1,21 +1,27 @@
 import { TestHost } from "./host.ts";
+import type { WireOptions } from "./slow_wire.ts";
 
 const NET = "10.77.0";
 const TABLE = "lab";
 
 /**
  * Hosts on one Ethernet, each with a network, network namespaces and shims of its own: `10.77.0.1`, `10.77.0.2`, …
- * Packets between them can be cut, both ways or one way, and let through again.
+ * Packets between them can be cut, both ways or one way, and let through again; a host's cable can be made a slow one.
  *
  * @example
  * ```ts ignore
  * await using lan = await TestLan.create(3);
  * await lan.cut([0], [1, 2]);
  * await lan.heal();
+ * await lan.slow(1, { delayMs: 40, lossPercent: 1 });
  * ```
  */
 export class TestLan implements AsyncDisposable {
-  private constructor(readonly hosts: readonly TestHost[], private readonly owned: AsyncDisposable) {}
+  private constructor(
+    readonly hosts: readonly TestHost[],
+    private readonly wire: TestHost,
+    private readonly owned: AsyncDisposable,
+  ) {}
 
   static async create(size: number): Promise<TestLan> {
     await using undo = new AsyncDisposableStack();
@@ -32,12 +38,29 @@ export class TestLan implements AsyncDisposable {
       await host.run("ip", "link", "set", "lan0", "up");
       hosts.push(host);
     }
-    return new TestLan(hosts, undo.move());
+    return new TestLan(hosts, wire, undo.move());
   }
 
   /** Address of a host by its place. */
   static address(i: number): string {
     return `${NET}.${i + 1}`;
+  }
+
+  /** Makes a host's cable delay and lose packets, in both directions alike; once for each host. */
+  async slow(i: number, options: WireOptions): Promise<void> {
+    const { wire } = this;
+    const [port, far, near] = [`port${i}`, `far${i}`, `near${i}`];
+    await wire.run("ip", "link", "add", far, "type", "veth", "peer", "name", near);
+    await wire.run("ip", "link", "set", port, "nomaster");
+    await wire.run("ip", "link", "set", near, "master", "br0", "up");
+    await wire.run("ip", "link", "set", far, "up");
+    const program = new URL("./slow_wire.ts", import.meta.url).pathname;
+    const args = ["run", "-A", "--no-config", "--no-check", program, port, far, JSON.stringify(options)];
+    const cable = wire.spawn(Deno.execPath(), args, { stdin: "null", stdout: "piped", stderr: "inherit" });
+    const reader = cable.stdout.getReader();
+    const { value } = await reader.read();
+    await reader.cancel();
+    if (value === undefined) throw new Error(`cannot make the cable of host ${i} a slow one`);
   }
 
   /** Drops what the ones send to the others, and, unless `oneWay`, the other way round. Adds to earlier cuts. */
