@@ -35,11 +35,21 @@ function eventJson({ atMs, node, event }: ClusterEvent) {
         detail: event.value.detail,
       };
     case "user":
-      return { at, node, kind: "user", what: event.value.name, payload: event.value.payload.toBase64() };
+      return { at, node, kind: "user", what: event.value.name, ...payloadJson(event.value.payload) };
     case "note":
       return { at, node, kind: "note", what: event.value };
     case undefined:
       return { at, node, kind: "unknown", what: "" };
+  }
+}
+
+/** A payload is what the sender put into it: text nearly always, else base64. */
+function payloadJson(payload: Uint8Array): { payload: string } | { payloadBase64: string } {
+  try {
+    return { payload: new TextDecoder("utf-8", { fatal: true }).decode(payload) };
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return { payloadBase64: payload.toBase64() };
   }
 }
 

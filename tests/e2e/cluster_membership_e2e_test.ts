@@ -130,4 +130,159 @@ Deno.test("membership of three agents with the key that the first one made", asy
       }
     },
   );
+
+  await step(
+    test,
+    "force-leave declares a failed node gone, --prune forgets it; it is back when it starts again",
+    async () => {
+      const { code, err } = await n1.cli(["force-leave", "nobody"]);
+      assert.equal(code, 1);
+      assert.match(err, /Cannot make .*nobody.* leave: no member has this name/);
+      await n3.end("SIGKILL");
+      await until("n1 sees it failed", async () => (await memberOf(n1, "n3"))?.status === "failed");
+      await n1.ok("force-leave", "n3");
+      for (const agent of [n1, n2]) {
+        await until(
+          `${agent.name} sees it left`,
+          async () => (await memberOf(agent, "n3"))?.status === "left",
+        );
+      }
+      await n2.ok("force-leave", "n3", "--prune");
+      for (const agent of [n1, n2]) {
+        await until(`${agent.name} has forgotten it`, async () => await memberOf(agent, "n3") === undefined);
+      }
+      await n3.run();
+      await isWhole(agents);
+    },
+  );
+
+  await step(
+    test,
+    "events and queries of operators reach every node, and the agents' own names are refused",
+    async () => {
+      await using followers = new AsyncDisposableStack();
+      const streams = await Promise.all(agents.map(async (agent) => followers.use(await follow(agent))));
+      await n1.ok("event", "deploy", "version 7");
+      for (const { name, shows } of streams) {
+        const wanted = { kind: "user", what: "deploy", payload: "version 7" };
+        await until(`${name} shows the event`, () => shows(wanted));
+      }
+      const { code, err } = await n1.cli(["event", "hypercore_state_delta", "x"]);
+      assert.equal(code, 1);
+      assert.match(err, /agents' own/);
+      const answer = JSON.parse(await n2.ok("query", "anyone", "--timeout", "2000", "--json"));
+      assert.deepEqual(answer.acks.toSorted(), ["n1", "n2", "n3"]);
+    },
+  );
+
+  await step(test, "rtt, reachability and info tell what the cluster is like", async () => {
+    await until("the round-trip time is known", async () => (await n1.cli(["rtt", "n2"])).code === 0);
+    assert(JSON.parse(await n1.ok("rtt", "n2", "--json")).rttMs >= 0);
+    const { members, acked, missing } = JSON.parse(await n1.ok("reachability", "--json"));
+    assert.equal(members, 3);
+    assert.deepEqual(acked.toSorted(), ["n1", "n2", "n3"]);
+    assert.deepEqual(missing, []);
+    const info = JSON.parse(await n2.ok("info", "--json"));
+    assert.equal(info.node, "n2");
+    assert.equal(info.nodeId, ids[1]);
+    assert.equal(info.gossipAddress, `${TestLan.address(1)}:7946`);
+    assert.equal(info.gossipEncrypted, true);
+    assert.equal(info.membersAlive, 3);
+    assert.equal(info.clusterWorkloads, 1);
+    assert.match(await n1.ok("rtt", "n2", "n3"), /^n2 and n3: \d+\.\d{3} ms$/m);
+    assert.match(await n1.ok("reachability"), /^3 of 3 living members answered$/m);
+    assert.match(await n2.ok("info"), /^gossip +10\.77\.0\.2:7946, encrypted$/m);
+    assert.match(await n2.ok("members"), /^n2\* /m);
+  });
+
+  await step(
+    test,
+    "keys are installed, used and removed in the whole cluster, and everything goes on",
+    async () => {
+      const old = joinLine.split("@")[0];
+      const key = (await n1.ok("keygen")).trim();
+      await n1.ok("keys", "install", key);
+      await n2.ok("keys", "use", key);
+      const { code, err } = await n1.cli(["keys", "remove", key]);
+      assert.equal(code, 1);
+      assert.match(err, /primary/);
+      await n3.ok("keys", "remove", old);
+      const { keys } = JSON.parse(await n1.ok("keys", "list", "--json"));
+      assert.deepEqual(keys, [{ key, nodes: 3, primaryOn: 3 }]);
+      assert.match(
+        await n2.ok("keys", "show"),
+        new RegExp(`join with: .*--join ${RegExp.escape(key)}@10.77.0.2:7946`),
+      );
+      for (const agent of agents) assert.match(await agent.page(id), /Hello/);
+      await n1.ok("exec", id, "true");
+      await n3.end("SIGTERM");
+      n3.flags = [...n3.flags, "--join", `${key}@${TestLan.address(0)}`];
+      await n3.run();
+      await isWhole(agents);
+    },
+  );
+
+  await step(
+    test,
+    "join makes a running agent a member, and every node's event stream tells it",
+    async () => {
+      await using stream = await follow(n3);
+      const key = (await n1.ok("keys", "show")).split(" ")[0];
+      const n4 = await prepare(3, "--encrypt", key);
+      await n4.run();
+      const withKey = await n4.cli(["join", `${key}@${TestLan.address(0)}`]);
+      assert.equal(withKey.code, 2);
+      assert.match(withKey.err, /a running agent has its key/);
+      assert.deepEqual(JSON.parse(await n4.ok("join", TestLan.address(0), "--json")), { joined: 1 });
+      await isWhole([...agents, n4]);
+      await until("the stream tells it", () => stream.shows({ kind: "member", node: "n4", what: "joined" }));
+      assert.deepEqual(JSON.parse(await n4.ok("leave", "--json")), { left: true });
+      await n4.ended();
+      await until("the stream tells it", () => stream.shows({ kind: "member", node: "n4", what: "left" }));
+      await isWhole(agents);
+    },
+  );
+
+  await step(test, "leave makes an agent go in order and end; its containers run on", async () => {
+    assert.match(await n3.ok("leave"), /left; the agent ends/);
+    await n3.ended();
+    assert.equal((await memberOf(n1, "n3"))?.status, "left");
+    assert.equal(n3.shimPids(id).length, 1);
+    await n3.run();
+    await isWhole(agents);
+    await n1.ok("stop", id);
+    await until("it is gone everywhere", async () => {
+      return (await Promise.all(agents.map((agent) => agent.list()))).every((list) => list.length === 0);
+    });
+  });
 });
+
+/** Follows what happens in the cluster, as one agent tells it; resolves when the agent tells something. */
+async function follow(agent: LiveAgent) {
+  const child = agent.spawnCli(["events", "--json"]);
+  const seen: Record<string, unknown>[] = [];
+  const read = (async () => {
+    let rest = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      seen.push(...lines.map((line) => JSON.parse(line)));
+    }
+  })();
+  const stream = {
+    name: agent.name,
+    /** Whether there was an event with all of this. */
+    shows: (wanted: Record<string, unknown>) =>
+      seen.some((event) => Object.entries(wanted).every(([key, value]) => event[key] === value)),
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGINT");
+      await Promise.all([child.status, read, child.stderr.cancel()]);
+    },
+  };
+  // Something to see, so that it is certain that all that follows is seen.
+  await until(`${agent.name} tells what happens`, async () => {
+    await agent.ok("event", `ready-${agent.name}`);
+    return stream.shows({ what: `ready-${agent.name}` });
+  });
+  return stream;
+}

@@ -1,0 +1,71 @@
+import type { TestHost } from "../support/host.ts";
+import { until } from "./live_agent.ts";
+
+/** One request after the other, to hosts of the network in turn, as long as the script runs; a line for each answer. */
+const SCRIPT = `
+while [ ! -e "$1" ]; do
+  for name in $2; do
+    curl -s -m 20 -o "$1.body" -w '%{http_code} %{errormsg}\\n' -H "Host: $name" http://127.0.0.1:8080/
+  done
+done
+rm -f "$1" "$1.body"
+`;
+
+/** Requests to workloads through the proxies of hosts, on and on. */
+export class Load implements AsyncDisposable {
+  readonly #children: Deno.ChildProcess[] = [];
+  readonly #done: Promise<void>[] = [];
+  readonly #stops: string[] = [];
+  #answered = 0;
+  readonly #failures: string[] = [];
+  #isOver = false;
+
+  /** Asks at each of the hosts for each of the names. */
+  constructor(hosts: readonly TestHost[], ...names: string[]) {
+    for (const host of hosts) {
+      const stop = `${Deno.makeTempDirSync({ prefix: "hc-load-" })}/stop`;
+      const child = host.spawn("/bin/sh", ["-c", SCRIPT, "load", stop, names.join(" ")], {
+        stdin: "null",
+        stdout: "piped",
+        stderr: "null",
+      });
+      this.#stops.push(stop);
+      this.#children.push(child);
+      this.#done.push(this.#read(host.name, child));
+    }
+  }
+
+  /** Waits until so many more answers have come. */
+  async until(more: number): Promise<void> {
+    const wanted = this.#answered + this.#failures.length + more;
+    await until(`${more} more answers`, () => this.#answered + this.#failures.length >= wanted);
+  }
+
+  /** Ends it; what came. */
+  async end(): Promise<{ answered: number; failures: string[] }> {
+    if (!this.#isOver) {
+      this.#isOver = true;
+      await Promise.all(this.#stops.map((stop) => Deno.writeTextFile(stop, "")));
+      await Promise.all(this.#done);
+      await Promise.all(this.#children.map((child) => child.status));
+      for (const stop of this.#stops) await Deno.remove(stop.slice(0, -"/stop".length), { recursive: true });
+    }
+    return { answered: this.#answered, failures: this.#failures };
+  }
+
+  async #read(host: string, child: Deno.ChildProcess): Promise<void> {
+    let rest = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (line.startsWith("200 ")) this.#answered++;
+        else this.#failures.push(`${host}: ${line}`);
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+}
