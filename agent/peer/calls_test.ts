@@ -267,6 +267,37 @@ Deno.test("calls under way when a node stops fail as unavailable, streams includ
   await pair[Symbol.asyncDispose]();
 });
 
+Deno.test("a change of keys fails no call: what begins under the new primary key outlives the old one", async () => {
+  const [old, fresh] = [1, 2].map((byte) => new Uint8Array(32).fill(byte));
+  const release = Promise.withResolvers<void>();
+  await using pair = await startPair({
+    peer: { cordon: () => ({}) },
+    workload: {
+      async *streamLogs() {
+        yield { data: CHUNK };
+        await release.promise;
+        yield { data: CHUNK };
+      },
+    },
+  });
+  const { a, b } = pair;
+  for (const { clusterKeys } of [a, b]) clusterKeys.splice(0, 1, old);
+  await a.peers.client(PeerService, "b").cordon({});
+  for (const { clusterKeys } of [a, b]) clusterKeys.unshift(fresh);
+  let received = 0;
+  for await (const { data } of a.peers.client(WorkloadService, "b").streamLogs({})) {
+    received += data.length;
+    // The one who is asked forgets the old key first, as in a cluster it may.
+    for (const { clusterKeys } of [b, a]) {
+      clusterKeys.length = 1;
+      await a.peers.client(PeerService, "b").cordon({});
+    }
+    release.resolve();
+  }
+  assert.equal(received, 2 * CHUNK.length);
+  assert.equal(a.seen.filter(({ kind }) => kind === "dialled").length, 2);
+});
+
 Deno.test("a caller that stops leaves nothing behind on either node", async () => {
   const ended = Promise.withResolvers<void>();
   await using pair = await startPair({

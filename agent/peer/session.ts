@@ -27,7 +27,7 @@ type RequestArguments = Parameters<Http2SessionManager["request"]>;
 
 /**
  * The one connection to a peer: dialled by the first call, shared by all, dialled anew by the next call after it was lost
- * or closed. What connect-node calls a session manager.
+ * or closed, or after the cluster's primary key changed. What connect-node calls a session manager.
  */
 export class PeerSession {
   readonly authority = AUTHORITY;
@@ -35,9 +35,9 @@ export class PeerSession {
   readonly #options: PeerSessionOptions;
   readonly #closing = new AbortController();
   #current: Http2SessionManager | undefined;
-  /** One of them proved the connection. */
-  #keys: readonly Uint8Array[] = [];
-  /** Asked by the peer to end, and ending. */
+  /** By what membership was proved on the current one. */
+  #key: Uint8Array | undefined;
+  /** Asked by the peer to end, or made with a key that is on its way out, and ending. */
   #retiring: Http2SessionManager[] = [];
   #dialling: Promise<Http2SessionManager> | undefined;
   #waiting = 0;
@@ -93,8 +93,12 @@ export class PeerSession {
 
   async #connected(): Promise<Http2SessionManager> {
     this.#closing.signal.throwIfAborted();
-    if (this.#current !== undefined && !this.#areKeysInForce()) this.#retire(this.#current);
-    if (this.#current !== undefined && isConnected(this.#current)) return this.#current;
+    const current = this.#current;
+    if (current !== undefined && isConnected(current)) {
+      if (this.#key === this.#options.keys.current()[0]) return current;
+      // The peer closes it once the key is removed: what begins now is to outlive that.
+      this.#retire(current);
+    }
     this.#dialling ??= this.#dial().finally(() => this.#dialling = undefined);
     return await this.#dialling;
   }
@@ -104,24 +108,20 @@ export class PeerSession {
     if (this.#current !== undefined) this.#retire(this.#current);
   }
 
-  #areKeysInForce(): boolean {
-    const now = this.#options.keys.current();
-    return this.#keys.every((key) => now.includes(key));
-  }
-
   async #dial(): Promise<Http2SessionManager> {
     const { nodeId, keys, limits, observe } = this.#options;
     const startedMs = performance.now();
-    this.#keys = keys.current();
+    const held = keys.current();
     try {
       const socket = await dialPeer(this.peer, {
         nodeId,
-        keys: this.#keys,
+        keys: held,
         protocol: PROTOCOL.calls,
         signal: this.#closing.signal,
       });
       const manager = sessionOver(socket, limits);
       this.#current = manager;
+      this.#key = held[0];
       const state = await manager.connect();
       this.#closing.signal.throwIfAborted();
       if (state === "error") throw manager.error() ?? new HandshakeError("closed", "us");
