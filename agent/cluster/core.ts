@@ -94,7 +94,7 @@ export class ClusterCore {
     });
     this.#routes = new RoutePlan({ selfId: node.id, copies: context.copies });
     this.#foreign = new Foreign(context, node.name);
-    this.#reads = new Reads(context, node);
+    this.#reads = new Reads(context, { self: node, isStopped: (id) => this.isStopped(id) });
     if (options.tombstones !== undefined) {
       this.#burial.tombstones.load(options.tombstones, options.nowMs);
       for (const tombstone of this.#burial.tombstones.own()) own.bury(tombstone, options.nowMs);

@@ -100,6 +100,9 @@ Deno.test("a stopped workload stays stopped: a node that slept through the stop 
   bench.feed("b", b.tombstone(bench.nowMs, { id: "aaaaaaaaaaaa", generation: 1n }));
   bench.advance(60_000);
   assert.equal(bench.seen("b", "reschedule").length, 0);
+  // Nobody can say that it is over yet, but nobody wants it any more either.
+  assert.deepEqual(b.list(), []);
+  for (const text of ["aaaaaaaaaaaa", "aaa"]) assert.equal(b.find(text).kind, "none");
   bench.cut.delete("a");
   bench.setStatus("a", "alive");
   bench.advance(10_000);

@@ -49,10 +49,16 @@ const MAX_AMBIGUOUS = 16;
 export class Reads {
   readonly #context: CoreContext;
   readonly #self: { id: string; name: string };
+  readonly #isStopped: (id: string) => boolean;
 
-  constructor(context: CoreContext, self: { id: string; name: string }) {
+  /** `isStopped`: whether there is a tombstone for an id. */
+  constructor(
+    context: CoreContext,
+    options: { self: { id: string; name: string }; isStopped: (id: string) => boolean },
+  ) {
     this.#context = context;
-    this.#self = self;
+    this.#self = options.self;
+    this.#isStopped = options.isStopped;
   }
 
   /** Every node, this one first. */
@@ -96,18 +102,19 @@ export class Reads {
 
   /**
    * Every workload once, by its id: the live copy with the best claim, else the best of those that are not live. Oldest
-   * first.
+   * first. What was stopped while its node was away is no workload any more.
    */
   list(): ListedCopy[] {
     const listed: ListedCopy[] = [];
-    for (const id of this.#context.copies.ids()) listed.push(this.copies(id)[0]);
+    for (const id of this.#context.copies.ids()) listed.push(...this.copies(id).slice(0, 1));
     return listed.sort((a, b) => compareAge(a.workload, b.workload));
   }
 
   /** All copies of an id: live ones first, the better claim first among them. */
   copies(id: string): ListedCopy[] {
     const copies = this.#context.copies.of(id);
-    const listed = copies.map((copy) => this.#listed(copy.nodeId, copy.state));
+    let listed = copies.map((copy) => this.#listed(copy.nodeId, copy.state));
+    if (copies.length > 0 && this.#isStopped(id)) listed = listed.filter(({ isLive }) => isLive);
     if (listed.length < 2) return listed;
     return listed.sort((a, b) =>
       Number(b.isLive) - Number(a.isLive) ||
@@ -119,11 +126,13 @@ export class Reads {
   /** By id, else by name, else by the beginning of an id. */
   find(text: string): Found {
     const { copies } = this.#context;
-    if (copies.of(text).length > 0) return { kind: "found", id: text, copies: this.copies(text) };
+    const exact = this.copies(text);
+    if (exact.length > 0) return { kind: "found", id: text, copies: exact };
     if (text === "") return { kind: "none" };
     const named: string[] = [];
     const prefixed: string[] = [];
     for (const id of copies.ids()) {
+      if (this.#isStopped(id) && this.copies(id).length === 0) continue;
       if (copies.of(id).some(({ state }) => state.sourceRequest?.name === text)) named.push(id);
       else if (id.startsWith(text)) prefixed.push(id);
     }
