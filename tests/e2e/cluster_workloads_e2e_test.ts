@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
+import { TestLan } from "../support/lan.ts";
 import type { LiveAgent } from "./live_agent.ts";
 import { LiveCluster, step } from "./live_cluster.ts";
+import { Load } from "./load.ts";
 
 interface Listed {
   id: string;
@@ -22,6 +24,28 @@ async function list(agent: LiveAgent): Promise<Listed[]> {
 async function find(agent: LiveAgent, id: string): Promise<Listed | undefined> {
   return (await list(agent)).find((each) => each.id === id);
 }
+
+/** Answers each request with what came: the head as the workload saw it, then its input, byte for byte, as it comes. */
+const ECHO = `#!/bin/sh
+head=""
+while read -r line; do
+  line=$(printf %s "$line" | tr -d '\\r')
+  [ -z "$line" ] && break
+  head="$head$line
+"
+done
+case "$head" in
+*[Uu]pgrade:*)
+  printf 'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'
+  exec cat ;;
+*/stream*)
+  printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\nfirst\\n'
+  while [ ! -e /tmp/go ]; do usleep 20000; done
+  printf 'last\\n' ;;
+*)
+  printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\n%s' "$head" ;;
+esac
+`;
 
 Deno.test("workloads of three agents that are one cluster", async (test) => {
   await using cluster = await LiveCluster.start(3, {
@@ -97,12 +121,13 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     test,
     "logs, exec, attach and inspect from any node, by id, unique prefix and name",
     async () => {
+      const hostname = await n3.ok("exec", web, "hostname");
       for (const agent of [n1, n2]) {
-        for (const word of [web, web.slice(0, 6), "web"]) {
+        await Promise.all([web, web.slice(0, 6), "web"].map(async (word) => {
           assert.equal(await agent.ok("logs", word), "serving on port 8080\n");
-          assert.equal(await agent.ok("exec", word, "hostname"), await n3.ok("exec", web, "hostname"));
+          assert.equal(await agent.ok("exec", word, "hostname"), hostname);
           assert.equal(JSON.parse(await agent.ok("inspect", word)).id, web);
-        }
+        }));
         const { code, out } = await agent.cli(["exec", "-i", "web", "sh", "-c", "cat; exit 7"], {
           stdin: "over",
         });
@@ -132,6 +157,128 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
       const followed = await follower.output();
       assert.match(new TextDecoder().decode(followed.stdout), /^got one\ngot end\n/);
       await gone(id);
+    },
+  );
+
+  await step(
+    test,
+    "rule 7: an upgrade and a streamed body pass through the hop; the client's address is not forgeable",
+    async () => {
+      const layer = { "bin/echo-http": { content: ECHO, mode: 0o755 } };
+      const image = busyboxImage({ layers: [layer] });
+      await n3.load(image, "test/echo:1");
+      const id = await n1.spawn(
+        ...["--image", "test/echo:1", "--ports", "8080:8080", "--node", "n3"],
+        ...["--", "nc", "-ll", "-p", "8080", "-e", "/bin/echo-http"],
+      );
+      const host = `Host: ${id}.example.com`;
+      await cluster.until("n1 serves it", async () => /^host:/im.test(await n1.page(id)));
+      const seen = await n2.curl(
+        ...[
+          "-H",
+          host,
+          "-H",
+          "X-Forwarded-For: 6.6.6.6",
+          "-H",
+          "Forwarded: for=6.6.6.6",
+          "-H",
+          "X-Real-IP: 6.6.6.6",
+        ],
+        `http://${TestLan.address(0)}:8080/`,
+      );
+      assert.match(seen, /^x-forwarded-for: .*10\.77\.0\.2$/im);
+      assert.doesNotMatch(seen, /^(x-real-ip|forwarded): .*6\.6\.6\.6/im);
+      // The last entry is what the cluster says; what comes before it is the client's own claim.
+      const upgraded = await n1.host.runCommand({
+        program: "/bin/sh",
+        args: [
+          "-c",
+          `{ printf 'GET / HTTP/1.1\\r\\n${host}\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'; ` +
+          `sleep 1; printf 'ping over the hop\\n'; sleep 1; } | timeout 10 busybox nc 127.0.0.1 8080`,
+        ],
+        timeoutMs: 20_000,
+      });
+      assert.match(upgraded.stdout, /^HTTP\/1.1 101 [^]*ping over the hop/);
+      const stream = n1.host.spawn("curl", ["-sN", "-m", "30", "-H", host, "http://127.0.0.1:8080/stream"], {
+        stdout: "piped",
+        stderr: "null",
+      });
+      let body = "";
+      for await (const text of stream.stdout.pipeThrough(new TextDecoderStream())) {
+        body += text;
+        // The rest is not written before the first part has come through.
+        if (body === "first\n") await n2.ok("exec", id, "touch", "/tmp/go");
+      }
+      assert.equal(body, "first\nlast\n");
+      await n1.ok("stop", id, "--grace", "0");
+      await gone(id);
+    },
+  );
+
+  await step(
+    test,
+    "rule 7: no request fails while a workload moves, and routes go before the container",
+    async () => {
+      await everywhere("it is served", async (agent) => /Hello/.test(await agent.page("web")));
+      await using load = new Load(agents.map(({ host }) => host), `${web}.example.com`);
+      await load.until(30);
+      for (const node of ["n1", "n2", "n3"]) {
+        await n2.ok("move", "web", "--to", node);
+        await load.until(30);
+      }
+      const { answered, failures } = await load.end();
+      assert.deepEqual(failures, []);
+      assert(answered >= 120);
+      assert.equal((await find(n1, web))?.node, "n3");
+      const before = await n3.inventory();
+      assert.deepEqual(before.containers, [web]);
+    },
+  );
+
+  await step(
+    test,
+    "rule 1: a rolling restart of all agents fails no request on nodes that are up, and restarts no container",
+    async () => {
+      const local = agents;
+      const ids = await Promise.all(local.map(async ({ name }, i) =>
+        i === 2 ? web : await n1.spawn(
+          "--image",
+          "test/web:1",
+          "--ports",
+          "8080:8080",
+          "--name",
+          `on-${name}`,
+          "--node",
+          name,
+        )
+      ));
+      for (const id of ids) {
+        await everywhere(`${id} is served`, async (agent) => /Hello/.test(await agent.page(id)));
+      }
+      const pids = agents.map((agent, i) => agent.shimPids(ids[i]));
+      const inspected = async () =>
+        await Promise.all(agents.map(async (agent, i) => JSON.parse(await agent.ok("inspect", ids[i])).pid));
+      const pidsBefore = await inspected();
+      for (const [i, agent] of agents.entries()) {
+        const up = agents.filter((each) => each !== agent);
+        const hosts = ids.filter((_, each) => each !== i).map((id) => `${id}.example.com`);
+        await using load = new Load(up.map(({ host }) => host), ...hosts);
+        await load.until(20);
+        await agent.end("SIGTERM");
+        await load.until(20);
+        await agent.run();
+        await cluster.isWhole();
+        await load.until(20);
+        assert.deepEqual((await load.end()).failures, [], `while ${agent.name} was restarted`);
+        for (const id of ids) {
+          await everywhere(`${id} is served again`, async (each) => /Hello/.test(await each.page(id)));
+        }
+      }
+      assert.deepEqual(agents.map((agent, i) => agent.shimPids(ids[i])), pids);
+      assert.deepEqual(await inspected(), pidsBefore);
+      for (const listed of await list(n2)) assert.equal(listed.restarts, 0);
+      for (const id of ids.slice(0, 2)) await n3.ok("stop", id, "--grace", "0");
+      for (const id of ids.slice(0, 2)) await gone(id);
     },
   );
 });
