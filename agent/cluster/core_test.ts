@@ -110,6 +110,23 @@ Deno.test("a stopped workload stays stopped: a node that slept through the stop 
   assert.ok(bench.seen("b", "save-tombstones").length > 0);
 });
 
+Deno.test("rule 2: differences that overtake each other are made good by a fetch, within a second", () => {
+  const bench = new Bench();
+  const a = bench.add("a");
+  const b = bench.add("b");
+  bench.feed("a", a.localChanged(START_MS, local([workload("aaaaaaaaaaaa", { status: "starting" })])));
+  bench.feed("b", b.localChanged(START_MS, local([])));
+  bench.advance(10_000);
+  const said = ["running", "backing-off"].map((status) => {
+    const effects = a.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa", { status })]));
+    return effects.find((effect) => effect.kind === "event")!;
+  });
+  for (const { name, payload } of said.reverse()) bench.feed("b", b.userEvent(bench.nowMs, name, payload));
+  assert.equal(b.list()[0].workload.status, "running");
+  bench.advance(1_000);
+  assert.equal(b.list()[0].workload.status, "backing-off");
+});
+
 Deno.test("an idle cluster stays as it is: nobody is taken for silent", () => {
   const bench = new Bench();
   for (let i = 0; i < 10; i++) bench.add(`n${i}`);

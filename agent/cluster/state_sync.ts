@@ -11,7 +11,8 @@ import {
   MISSED_HEARTBEATS,
   SILENT_FETCH_MS,
 } from "./limits.ts";
-import { type NodeView, type Outcome, versionOf, type Via } from "./state_table.ts";
+import { isOlder, type NodeView, type Outcome, versionOf, type Via } from "./state_table.ts";
+import type { StateVersion } from "./ports.ts";
 
 /** How often it is looked who has been silent for too long, milliseconds. */
 const SWEEP_MS = 1_000;
@@ -30,6 +31,8 @@ export class StateSync {
   readonly #onLife: (view: NodeView) => void;
   /** Nodes whose state must be fetched whole. */
   readonly #whole = new Set<string>();
+  /** The newest version of a node that was heard of and could not be taken. */
+  readonly #missed = new Map<string, StateVersion>();
   readonly #notedMs = new Map<string, number>();
   /** Learning all states at once: at the beginning, and where the owner can't be reached. */
   #all: { dueMs: number; askedMs?: number; nodeId?: string; attempts: number } = {
@@ -70,6 +73,7 @@ export class StateSync {
   disappeared(nodeId: string): void {
     this.#fetches.drop(nodeId);
     this.#whole.delete(nodeId);
+    this.#missed.delete(nodeId);
   }
 
   /** Forgets what belongs to nodes that do not exist any more. */
@@ -95,6 +99,7 @@ export class StateSync {
     if (!isOld) this.#heard(view);
     if (missing === undefined) return;
     if (missing.since === undefined) this.#whole.add(beat.nodeId);
+    this.#miss(beat.nodeId, beat);
     this.#need(beat.nodeId, false);
   }
 
@@ -149,6 +154,11 @@ export class StateSync {
     return Math.min(this.#sweepMs, allMs, this.#fetches.nextMs());
   }
 
+  #miss(nodeId: string, version: StateVersion): void {
+    const known = this.#missed.get(nodeId);
+    if (known === undefined || isOlder(known, version)) this.#missed.set(nodeId, versionOf(version));
+  }
+
   #need(nodeId: string, soon: boolean): void {
     const { nowMs, size } = this.#context;
     this.#fetches.need(nodeId, { nowMs, nodes: size, soon });
@@ -174,7 +184,11 @@ export class StateSync {
         if (before !== undefined && before.header.cordoned !== view!.state!.header.cordoned) {
           this.#context.note(nodeId, cordonNote(view!.member.name, !before.header.cordoned));
         }
-        this.#fetches.satisfied(nodeId);
+        // A difference may overtake the one before it: with that one alone not all has come.
+        if (!isOlder(view!.state!, this.#missed.get(nodeId))) {
+          this.#missed.delete(nodeId);
+          this.#fetches.satisfied(nodeId);
+        }
         this.#whole.delete(nodeId);
         this.#onTombstones(outcome.tombstones);
         if (via !== "relay") this.#heard(view!);
@@ -185,6 +199,7 @@ export class StateSync {
       case "missing":
         if (view && via === "event") this.#heard(view);
         if (outcome.since === undefined) this.#whole.add(nodeId);
+        this.#miss(nodeId, update.state!);
         if (via !== "relay") this.#need(nodeId, false);
         break;
       case "refused":

@@ -273,9 +273,10 @@ function mergedHeader(old: NodeStateResponse, given: NodeStateResponse): NodeSta
   return create(NodeStateResponseSchema, { ...old, incarnation, version, statedAtMs, capacity, cordoned });
 }
 
-function isOlder(given: StateVersion, old: StateVersion): boolean {
-  return given.incarnation < old.incarnation ||
-    (given.incarnation === old.incarnation && given.version < old.version);
+/** Whether a version comes before another; never before none. */
+export function isOlder(given: StateVersion, old: StateVersion | undefined): boolean {
+  return old !== undefined && (given.incarnation < old.incarnation ||
+    (given.incarnation === old.incarnation && given.version < old.version));
 }
 
 function isSame(given: StateVersion, old: StateVersion | undefined): boolean {

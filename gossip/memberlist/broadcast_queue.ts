@@ -18,6 +18,8 @@ export class Broadcast {
   constructor(
     readonly message: Uint8Array,
     readonly subject: Subject | undefined,
+    /** Transmissions after which it is done, where that is less than the queue's limit. */
+    readonly sends: number,
     readonly onEnd: ((end: BroadcastEnd) => void) | undefined,
   ) {}
 }
@@ -25,6 +27,8 @@ export class Broadcast {
 /** How a message is queued. */
 export interface QueueOptions {
   subject?: Subject;
+  /** Transmissions that are enough; the queue's limit by default. */
+  sends?: number;
   /** Told why the broadcast left the queue. */
   onEnd?(end: BroadcastEnd): void;
 }
@@ -173,9 +177,9 @@ export class BroadcastQueue {
   }
 
   queue(message: Uint8Array, options: QueueOptions = NO_OPTIONS): void {
-    const { subject, onEnd } = options;
+    const { subject, sends = Infinity, onEnd } = options;
     if (subject?.queued !== undefined) this.#replace(subject.queued);
-    const broadcast = new Broadcast(message, subject, onEnd);
+    const broadcast = new Broadcast(message, subject, sends, onEnd);
     if (subject !== undefined) subject.queued = broadcast;
     this.#insert(broadcast);
     this.#size++;
@@ -203,7 +207,7 @@ export class BroadcastQueue {
       const broadcast = picked[i];
       into.push(broadcast.message);
       broadcast.transmits++;
-      if (broadcast.transmits < done) this.#insert(broadcast);
+      if (broadcast.transmits < Math.min(done, broadcast.sends)) this.#insert(broadcast);
       else {
         this.#retire(broadcast);
         picked[ended++] = broadcast;

@@ -42,7 +42,7 @@ export interface Delegate {
   /** Adds queued user messages, each with its type byte, to `into`; returns the bytes used. */
   broadcasts(options: PickOptions, into: Uint8Array[]): number;
   /** Whether anything is queued, and whether any of it was never sent. */
-  queued(): { any: boolean; fresh: boolean };
+  queued(): { size: number; fresh: boolean };
   /** Payload of acks. */
   ackPayload(): Uint8Array | undefined;
   pingCompleted(node: Node, rttMs: number, payload: Uint8Array | undefined): void;

@@ -14,6 +14,12 @@ const COMPOUND_HEAD = 2;
  */
 export const MAX_BROADCASTS = 1_024;
 
+/** Broadcasts that may wait before gossip goes to more nodes a round than it is told to. */
+export const BACKLOG = 64;
+/** The most nodes that a round then goes to, and the most packets a second. */
+const CATCH_UP_NODES = 32;
+const CATCH_UP_PACKETS = 60;
+
 /** Spreads broadcasts: by periodic gossip, on the back of other packets, and at once to a few nodes. */
 export class Gossiper {
   readonly queue: BroadcastQueue;
@@ -93,17 +99,26 @@ export class Gossiper {
   }
 
   #anythingQueued(): boolean {
-    return this.queue.size > 0 || this.#ctx.delegate.queued().any;
+    return this.queue.size > 0 || this.#ctx.delegate.queued().size > 0;
   }
 
   #round(): void {
-    const { table, config } = this.#ctx;
-    for (const node of table.pick(config.gossipNodes, (candidate) => this.#hears(candidate))) {
+    const { table } = this.#ctx;
+    for (const node of table.pick(this.#fanout(), (candidate) => this.#hears(candidate))) {
       const messages: Uint8Array[] = [];
       this.#pick({ overhead: PART_OVERHEAD, limit: this.#budget() }, messages);
       if (messages.length === 0) return;
       this.#packet(node.endpoint, this.#ctx.packets.seal(messages));
     }
+  }
+
+  /** Nodes a round goes to: as many as configured, more while much is waiting. */
+  #fanout(): number {
+    const { gossipNodes, gossipIntervalMs } = this.#ctx.config;
+    const waiting = this.queue.size + this.#ctx.delegate.queued().size;
+    if (waiting <= BACKLOG) return gossipNodes;
+    const most = Math.min(CATCH_UP_NODES, Math.floor(CATCH_UP_PACKETS * gossipIntervalMs / 1_000));
+    return Math.max(gossipNodes, Math.min(most, Math.ceil(gossipNodes * waiting / BACKLOG)));
   }
 
   /** Gossip goes to the living and, for a while, to the dead, so that they can refute. */

@@ -185,6 +185,39 @@ Deno.test("a full queue drops what was sent most", () => {
   assert.deepEqual(into, [new Uint8Array([2])]);
 });
 
+Deno.test("a broadcast may be done after fewer sends than the queue's", () => {
+  const ends: string[] = [];
+  const queue = new BroadcastQueue(() => 4);
+  queue.queue(new Uint8Array([1]), { sends: 2, onEnd: (end) => ends.push(end) });
+  for (let i = 0; i < 2; i++) queue.pick({ overhead: 2, limit: 100 }, []);
+  assert.deepEqual([queue.size, ends], [0, ["sent"]]);
+});
+
+Deno.test("gossip goes to more nodes a round while much is waiting, and to as many as told afterwards", () => {
+  const bench = new Bench();
+  for (let i = 0; i < 40; i++) {
+    bench.add(`n${i}`, 1000 + i, { memberlist: { eager: undefined } });
+    if (i > 0) assert.equal(bench.join(`n${i}`, "n0"), undefined);
+  }
+  bench.advance(30_000);
+  const { memberlist } = bench.cores.get("n0")!;
+  const { gossipNodes, gossipIntervalMs } = memberlist.config;
+  const sentIn = (ms: number) => {
+    const before = memberlist.counters.packetsSent;
+    bench.advance(ms);
+    return memberlist.counters.packetsSent - before;
+  };
+  const perSecond = gossipNodes * 1_000 / gossipIntervalMs;
+  assert.ok(sentIn(1_000) <= perSecond, "at rest");
+  for (let i = 0; i < 2_000; i++) {
+    bench.cores.get("n0")!.userEvent(bench.nowMs, `e${i}`, new Uint8Array(300), { coalesce: false });
+  }
+  assert.ok(sentIn(2_000) > 2 * 2 * perSecond, "behind");
+  bench.advance(120_000);
+  assert.equal(bench.cores.get("n0")!.sizes.eventQueue, 0);
+  assert.ok(sentIn(1_000) <= perSecond, "at rest again");
+});
+
 Deno.test("scales follow the protocol notes", () => {
   assert.deepEqual([2, 9, 10, 100].map((nodes) => retransmitLimit(4, nodes)), [4, 4, 8, 12]);
   assert.deepEqual([1, 32, 33, 64, 65].map((nodes) => pushPullScale(30, nodes)), [30, 30, 60, 60, 90]);

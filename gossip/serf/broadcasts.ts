@@ -15,6 +15,8 @@ import type { Members } from "./members.ts";
 
 /** Heads of a compound and of its only part. */
 const COMPOUND_HEADS = 4;
+/** Transmissions of an event that a later one replaces: whoever misses it hears the next. */
+const SUBJECT_SENDS = 2;
 /** Nodes that get a message by stream where it does not fit a packet. */
 const STREAM_FANOUT = 4;
 
@@ -80,7 +82,7 @@ export class Broadcasts {
     if (message.length - 1 > this.packetMessageBytes) {
       return this.#byStream(message.subarray(1), onEnd);
     }
-    queue.queue(message, { onEnd, subject });
+    queue.queue(message, { onEnd, subject, sends: subject && SUBJECT_SENDS });
     this.#prune(queue);
     this.#memberlist.kick();
   }
@@ -102,9 +104,9 @@ export class Broadcasts {
     return used;
   }
 
-  queued(): { any: boolean; fresh: boolean } {
-    const any = this.#intents.size + this.#queries.size + this.#events.size > 0;
-    return { any, fresh: any && this.#intents.fresh + this.#queries.fresh + this.#events.fresh > 0 };
+  queued(): { size: number; fresh: boolean } {
+    const size = this.#intents.size + this.#queries.size + this.#events.size;
+    return { size, fresh: size > 0 && this.#intents.fresh + this.#queries.fresh + this.#events.fresh > 0 };
   }
 
   /** Cuts the queues to their limit. */
