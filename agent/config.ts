@@ -1,3 +1,5 @@
+import type { BeaconConfig } from "./beacon/node_beacon.ts";
+
 /** Where something listens or is reached. IPv6 hosts carry no brackets. */
 export interface HostPort {
   host: string;
@@ -47,6 +49,8 @@ export interface AgentConfig {
   logMaxBytes: number;
   logMaxFiles: number;
   cluster: ClusterConfig;
+  /** What the operator says of this node in its beacon. */
+  beacon?: BeaconConfig;
   /** Policy file of the cluster; absent means anything goes. */
   clusterPolicyFile?: string;
   /** Folder with the policies that spawns may name; absent means `policies` in the data dir. */

@@ -2,6 +2,7 @@ import type { ContainerEngine } from "../runtime/engine.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { RotatableIdentity } from "./beacon/identity_live.ts";
+import { NodeBeacon } from "./beacon/node_beacon.ts";
 import { apiHandler } from "./api/handler.ts";
 import { listenApi } from "./api/listener.ts";
 import { type Images, routes } from "./api/services.ts";
@@ -16,7 +17,7 @@ import { nodeCapacity, parseMeminfo } from "./node_facts.ts";
 import { openPolicies } from "./policies.ts";
 import { policyContext } from "./policy/context.ts";
 import type { Candidate } from "./policy/facts.ts";
-import { localCandidate, type LocalFacts } from "./policy/local.ts";
+import { localCandidate } from "./policy/local.ts";
 import { openProofs } from "./proofs.ts";
 import type { Proxy } from "./proxy/mod.ts";
 import { checkBind } from "./security/bind.ts";
@@ -36,8 +37,6 @@ export interface NodeParts {
   images: Images;
   proxy: Proxy;
   identity: RotatableIdentity;
-  /** What this node measures and declares about itself for policies; absent means nothing. */
-  localFacts?: () => LocalFacts;
   /** Calls back when the operator asks to read files again; returns what ends that. */
   onReload?: (listener: () => void) => () => void;
   /** Keys of gossip. */
@@ -68,12 +67,21 @@ export async function startNode(
   for (const address of [config.grpcBindAddr, config.httpBindAddr]) checkBind(address, config);
   await using stack = new AsyncDisposableStack();
   const metrics = stack.use(new AgentMetrics({ version, nodeName: config.nodeName }));
+  // Its parts are there before the cluster, which is told what they do.
+  const own: { cluster?: Cluster } = {};
   const parseContext = {
     nodeName: config.nodeName,
     reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
   };
-  // The manager is there before its cluster, which is told what runs here.
-  const own: { cluster?: Cluster } = {};
+  const beacon = stack.use(
+    await NodeBeacon.open({
+      identity,
+      engine,
+      config: config.beacon,
+      onChange: () => own.cluster?.localChanged(),
+      log,
+    }),
+  );
   const self = (): Candidate =>
     localCandidate({
       id: identity.nodeId,
@@ -83,7 +91,7 @@ export async function startNode(
       capacity: manager.capacity,
       usage: manager.usage,
       cordoned: own.cluster?.isCordoned,
-      facts: parts.localFacts?.() ?? {},
+      facts: beacon.localFacts(),
     });
   const candidates = () => own.cluster?.policies.candidates() ?? [self()];
   const policies = stack.use(
@@ -153,6 +161,7 @@ export async function startNode(
       manager,
       policies: { gate: policies.gate, self },
       policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
+      beacon,
       engine,
       images,
       proofs,

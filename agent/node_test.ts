@@ -17,6 +17,7 @@ import { RuntimeError } from "../runtime/errors.ts";
 import { silentLog } from "../runtime/log.ts";
 import { MemoryEngine } from "../runtime/testing/memory_engine.ts";
 import type { AgentConfig } from "./config.ts";
+import { verifyBeacon } from "./beacon/metadata.ts";
 import { memoryIdentity } from "./beacon/testing.ts";
 import type { Images } from "./api/services.ts";
 import { startNode } from "./node.ts";
@@ -122,6 +123,8 @@ for (
     assert.equal(spawned.url, `http://${spawned.id}.example.com`);
     const { states } = await cluster.list({});
     assert.equal(states[0].workloads[0].status, "running");
+    assert(verifyBeacon(states[0].beacon!, agent.identity.publicKey));
+    assert(states[0].beacon!.nodeCapabilities.includes("runtime:runc"));
     assert.deepEqual(states[0].workloads[0].sourceRequest!.env, ["A=***"]);
     agent.engine.writeLog(spawned.id, "one\ntwo\n");
     assert.equal((await cluster.logs({ id: "web", tail: 1 })).logs, "two\n");

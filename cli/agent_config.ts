@@ -65,6 +65,7 @@ export function agentConfig(
     proofIntervalMs: options.proofInterval,
     logMaxBytes: options.logMaxBytes,
     logMaxFiles: options.logMaxFiles,
+    beacon: { pricePerGb: options.beaconPrice, reputation: options.beaconReputation },
     cluster: clusterConfig(address, options, readTextFile),
     clusterPolicyFile: options.clusterPolicy,
     policyDir: options.policyDir,
@@ -77,8 +78,6 @@ export function agentConfig(
 function refuseUnavailable(options: AgentOptions): void {
   const asked = {
     "--beacon-endpoint": options.beaconEndpoint,
-    "--beacon-price": options.beaconPrice,
-    "--beacon-reputation": options.beaconReputation,
   };
   for (const [what, value] of Object.entries(asked)) {
     if (value !== undefined) throw new UsageError(`${what} is not available in this version`);

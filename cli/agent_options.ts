@@ -3,10 +3,13 @@ import { collected, configOption, DEFAULT_API, DEFAULT_DATA_DIR, parsed } from "
 import { parseJoin } from "../agent/membership/join_address.ts";
 import { isHostName, isIpv4, isIpv6, parseHostPort } from "./parse/host_port.ts";
 import { parseDuration } from "./parse/duration.ts";
-import { parseBytes, parseInteger, parsePair, parseSubnet } from "./parse/values.ts";
+import { parseBytes, parseDecimal, parseInteger, parsePair, parseSubnet } from "./parse/values.ts";
 
 /** Default bind address of gossip. */
 export const DEFAULT_CLUSTER_BIND = ":7946";
+
+/** Highest price per GB. */
+export const MAX_PRICE = 1_000_000;
 
 /** Adds the flags of `hypercore agent`. Addresses and sizes arrive parsed. */
 export function addAgentOptions(command: Command) {
@@ -154,8 +157,20 @@ export function addAgentOptions(command: Command) {
       ),
     )
     .addOption(new Option("--beacon-endpoint <url>", "beacon registry"))
-    .addOption(new Option("--beacon-price <price>", "price per GB in this node's beacon"))
-    .addOption(new Option("--beacon-reputation <score>", "reputation in this node's beacon"))
+    .addOption(
+      parsed(
+        "--beacon-price <price>",
+        "price per GB that this node asks for, in any currency the cluster agrees on",
+        (text) => parseDecimal(text, 0, MAX_PRICE),
+      ).default(0),
+    )
+    .addOption(
+      parsed(
+        "--beacon-reputation <score>",
+        "what this node's reputation starts from, 0 to 1; what it does counts from then on",
+        (text) => parseDecimal(text, 0, 1),
+      ).default(0.5),
+    )
     .addOption(collected("--tag <K=V>", "tag of this node", parsePair))
     .addOption(
       new Option("--provider <name>", "accepted for the original's command lines; has no effect here")

@@ -52,6 +52,8 @@ export interface ContainerEngine extends AsyncDisposable {
   watch(signal: AbortSignal): AsyncIterable<ContainerEvent>;
   /** Removes leases, netns, veths, snapshots, rules and logs whose container is gone. Safe at any moment. */
   collectGarbage(): Promise<GarbageReport>;
+  /** Names of the runtimes that work on this machine: all they need is there, and their programs run. */
+  runtimes(): Promise<string[]>;
   /** Whether containerd answers, and its version. Throws `unavailable`. */
   health(): Promise<{ version: string; socket: string; isPrivate: boolean }>;
 }

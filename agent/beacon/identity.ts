@@ -22,6 +22,7 @@ export type SigningContext =
   | "hypercore/state/1"
   | "hypercore/proof/1"
   | "hypercore/attest/1"
+  | "hypercore/beacon/1"
   | "hypercore/rotate/1";
 
 /** Who this node is, and its signature. */

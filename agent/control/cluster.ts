@@ -17,6 +17,8 @@ import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
 import { cordonNote } from "../cluster/state_sync.ts";
 import { GOSSIP, TAG } from "../cluster/tags.ts";
 import type { ClusterConfig } from "../config.ts";
+import { containerArch } from "../beacon/capabilities.ts";
+import type { NodeBeacon } from "../beacon/node_beacon.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
 import { stateClaim } from "../beacon/state_claim.ts";
 import type { Candidate } from "../policy/facts.ts";
@@ -90,6 +92,8 @@ export interface ClusterParts {
   policies: { gate: PolicyGate; self: () => Candidate };
   /** What this node's state says of its policy. */
   policyContext?: () => PolicyContext;
+  /** What it measures and says of itself. */
+  beacon?: NodeBeacon;
   /** What this node's workloads used. */
   proofs?: NodeProofs;
   newId: () => string;
@@ -134,6 +138,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       profile: config.profile,
       tags: {
         ...config.tags,
+        [TAG.arch]: containerArch(),
         [TAG.fingerprint]: network.fingerprint,
         ...(parts.hopPort !== undefined && { [TAG.hopPort]: String(parts.hopPort) }),
         ...(config.respawn !== "off" && { [TAG.respawn]: "1" }),
@@ -179,6 +184,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       tags: config.tags,
       isCordoned: () => durable.isCordoned,
       policy: parts.policyContext,
+      beacon: parts.beacon && (() => parts.beacon!.metadata()),
       isBuried: (id) => core.isStopped(id),
     });
     const policies = this.policies = new ClusterPolicies({
@@ -297,6 +303,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         log,
       }),
     );
+    parts.beacon?.connect(membership);
     this.localChanged();
     membership.keepJoining(config.joins);
   }

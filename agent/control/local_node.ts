@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  type BeaconMetadata,
   type Offer,
   OfferSchema,
   type PolicyContext,
@@ -28,6 +29,8 @@ export interface LocalNodeParts {
   isCordoned: () => boolean;
   /** What its state says of its policy; nothing by default. */
   policy?: () => PolicyContext;
+  /** Its beacon; nothing by default. */
+  beacon?: () => BeaconMetadata;
   /** Whether a workload of this id was stopped for good, at this generation or a later one. */
   isBuried: (id: string, generation: bigint) => boolean;
 }
@@ -95,6 +98,7 @@ export class LocalNode {
       cordoned: isCordoned(),
       tags: { ...tags },
       policy: this.#parts.policy?.(),
+      beacon: this.#parts.beacon?.(),
     };
   }
 

@@ -73,6 +73,13 @@ export function parseSubnet(text: string): string {
   return text;
 }
 
+/** Reads a number such as `0.25` in a range; at most six digits after the point. */
+export function parseDecimal(text: string, min: number, max: number): number {
+  const value = /^[0-9]{1,9}(\.[0-9]{1,6})?$/.test(text) ? Number(text) : NaN;
+  if (!(value >= min && value <= max)) throw new Error(`"${text}" is not a number from ${min} to ${max}`);
+  return value;
+}
+
 /** Reads a whole number in a range. */
 export function parseInteger(text: string, min: number, max: number): number {
   const value = /^[0-9]{1,15}$/.test(text) ? Number(text) : NaN;

@@ -7,7 +7,14 @@ import { RuntimeError } from "../errors.ts";
 import { type RunCommand, runCommand } from "../network/command.ts";
 import { parsePlatforms, planGvisor } from "./gvisor.ts";
 import type { RuntimeSelection } from "./mod.ts";
-import { GVISOR_RUNTIME, planRuntime, type Requirement, type ShimOptions, shimProgram } from "./plans.ts";
+import {
+  DEFAULT_RUNTIME,
+  GVISOR_RUNTIME,
+  planRuntime,
+  type Requirement,
+  type ShimOptions,
+  shimProgram,
+} from "./plans.ts";
 
 /** A runtime whose needs are met on this machine. */
 export interface ResolvedRuntime {
@@ -31,7 +38,16 @@ export interface RuntimeCatalogOptions {
 
 const RUNC_SHIM = "io.containerd.runc.v2";
 const GVISOR_SHIM = "io.containerd.runsc.v1";
-const RUNSC_TIMEOUT_MS = 10_000;
+const PROGRAM_TIMEOUT_MS = 10_000;
+
+/** The runtimes that stand for themselves, each with the program that must run. */
+const KNOWN_RUNTIMES: readonly { name: string; program?: string }[] = [
+  { name: DEFAULT_RUNTIME, program: "runc" },
+  { name: GVISOR_RUNTIME, program: "runsc" },
+  { name: "kata" },
+  { name: "cloud-hypervisor" },
+  { name: "firecracker", program: "firecracker" },
+];
 
 /** The runtimes by name: checks what each needs before anything is created, and writes what its shim reads. */
 export class RuntimeCatalog {
@@ -54,11 +70,33 @@ export class RuntimeCatalog {
     return { name: plan.name, isVm: plan.isVm, options: this.#any(plan.options) };
   }
 
+  /** Names of the known runtimes whose needs are met here, and whose programs answer when asked for their version. */
+  async working(options: { signal?: AbortSignal } = {}): Promise<string[]> {
+    const working = await Promise.all(KNOWN_RUNTIMES.map(async ({ name, program }) => {
+      try {
+        await this.resolve({ name, options: {} }, options);
+        if (program !== undefined) await this.#answers(await this.#program(name, program), options.signal);
+        return [name];
+      } catch (error) {
+        if (error instanceof RuntimeError && error.code !== "canceled") return [];
+        throw error;
+      }
+    }));
+    return working.flat();
+  }
+
+  async #answers(program: string, signal?: AbortSignal): Promise<void> {
+    const { code } = await this.#run({ program, args: ["--version"], timeoutMs: PROGRAM_TIMEOUT_MS, signal });
+    if (code !== 0) {
+      throw new RuntimeError("precondition", `Cannot use "${program}": it fails when asked for its version`);
+    }
+  }
+
   async #gvisor(selection: RuntimeSelection, signal?: AbortSignal): Promise<ResolvedRuntime> {
     const { name } = selection;
     const runsc = await this.#program(name, "runsc");
     const hasShim = await this.#find(shimProgram(GVISOR_SHIM)) !== undefined;
-    const flags = await this.#run({ program: runsc, args: ["flags"], timeoutMs: RUNSC_TIMEOUT_MS, signal });
+    const flags = await this.#run({ program: runsc, args: ["flags"], timeoutMs: PROGRAM_TIMEOUT_MS, signal });
     const plan = planGvisor(selection, { hasShim, platforms: parsePlatforms(flags.stdout + flags.stderr) });
     if (plan.platform === "kvm") await this.#require(name, { kind: "kvm" });
     const stem = `runsc-${plan.platform}-${plan.network}`;

@@ -171,6 +171,10 @@ export class ContainerdEngine implements ContainerEngine {
     return collectGarbage(this.#context, this.#mutex);
   }
 
+  async runtimes(): Promise<string[]> {
+    return await this.#context.runtimes.working();
+  }
+
   async health(): Promise<{ version: string; socket: string; isPrivate: boolean }> {
     const { client, isPrivate } = this.#context;
     const { version } = await client.version.version({});

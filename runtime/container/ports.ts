@@ -50,7 +50,7 @@ export type EngineNetwork = Pick<Network, "ensureHost" | "attach" | "setRules" |
 export type SpecBuilder = Pick<HostSpecBuilder, "build" | "refresh" | "release" | "collectGarbage">;
 
 /** The runtimes by name; what each needs is checked. */
-export type Runtimes = Pick<RuntimeCatalog, "resolve">;
+export type Runtimes = Pick<RuntimeCatalog, "resolve" | "working">;
 
 /** Streams: logs, exec, attach. */
 export type Io = Pick<

@@ -200,6 +200,7 @@ export class EngineBench implements AsyncDisposable {
   }
 
   readonly #runtimes: Runtimes = {
+    working: () => Promise.resolve(["runc"]),
     resolve: () =>
       Promise.resolve({
         name: "io.containerd.runc.v2",

@@ -248,6 +248,10 @@ export function engineContract(name: string, open: () => Promise<EngineUnderTest
     assert.ok(Object.values(report).every((count) => count === 0), JSON.stringify(report));
   });
 
+  test("runc is among the runtimes that work", async ({ engine }) => {
+    assert.ok((await engine.runtimes()).includes("runc"));
+  });
+
   test("its health names containerd's version", async ({ engine }) => {
     const { version, socket } = await engine.health();
     assert.ok(version !== "" && socket.startsWith("/"));

@@ -24,10 +24,8 @@ export interface MemoryEngineOptions {
 /** Answers an exec in a {@linkcode MemoryEngine}. */
 export type ExecHandler = (id: string, options: ExecOptions) => { output: string; exitCode: number };
 
-/** SIGKILL as the exit code of a process. */
-const EXIT_KILLED = 137;
-/** SIGTERM as the exit code of a process. */
-const EXIT_TERMINATED = 143;
+/** Exit codes of a process that SIGKILL and SIGTERM end. */
+const [EXIT_KILLED, EXIT_TERMINATED] = [137, 143];
 const FIRST_PID = 1000;
 /** As the real engine has them. */
 const MAX_ID_LENGTH = 76;
@@ -55,6 +53,7 @@ interface Entry {
 export class MemoryEngine implements ContainerEngine {
   /** Images that `create` finds; absent means any. */
   images?: Set<string>;
+  runtimes = () => Promise.resolve(["runc"]);
   /** What `exec` does; by default prints its arguments and exits 0. */
   onExec: ExecHandler = (_id, options) => ({ output: `${options.args.join(" ")}\n`, exitCode: 0 });
   /** Called at each step of create and restart; a promise holds the operation there. */
