@@ -193,7 +193,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       nodes: new PolicyNodes({
         core,
         self: parts.policies.self,
-        measured: ({ name }) => ({ latencyMs: membership.rttMs(name) }),
+        measured: ({ name }) => parts.beacon?.measured(name) ?? { latencyMs: membership.rttMs(name) },
       }),
       find: findWhole({
         own: (idOrName) => {
