@@ -6,7 +6,8 @@ import { PinnedIdentities } from "./beacon/pinned_identities.ts";
 import { IdentitySigner } from "./beacon/state_signature.ts";
 import type { NodeIdentity } from "./beacon/identity.ts";
 import type { ClusterConfig } from "./config.ts";
-import { Cluster, type ClusterParts, type PeerLocation, type PeerNetwork } from "./control/cluster.ts";
+import { Cluster } from "./control/cluster.ts";
+import type { ClusterParts, PeerLocation, PeerNetwork } from "./control/cluster_parts.ts";
 import { DurableFacts } from "./control/durable.ts";
 import type { GossipKeys } from "./membership/gossip_keys.ts";
 import {

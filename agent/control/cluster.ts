@@ -1,41 +1,31 @@
 import type { DescService } from "@bufbuild/protobuf";
-import type { Client, ConnectRouter, ServiceImpl } from "@connectrpc/connect";
-import type { MetricsRegistry, Transport } from "../../gossip/mod.ts";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { systemRandom } from "../../gossip/mod.ts";
-import { ClusterService, type PolicyContext } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
-import type { ContainerEngine } from "../../runtime/engine.ts";
-import type { Log } from "../../runtime/log.ts";
 import { ClusterApi, type ClusterCalls } from "../api/cluster_api.ts";
-import { type ClusterFacts, clusterService, type ClusterServices, type Images } from "../api/services.ts";
+import { type ClusterFacts, clusterService, type ClusterServices } from "../api/services.ts";
 import { WorkloadApi } from "../api/workload_service.ts";
 import { ClusterCore } from "../cluster/core.ts";
-import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
 import { cordonNote } from "../cluster/state_sync.ts";
 import { GOSSIP, TAG } from "../cluster/tags.ts";
-import type { ClusterConfig } from "../config.ts";
 import { containerArch } from "../beacon/capabilities.ts";
-import type { NodeBeacon } from "../beacon/node_beacon.ts";
 import type { IdentityClaim } from "../beacon/identity.ts";
 import { stateClaim } from "../beacon/state_claim.ts";
-import type { Candidate } from "../policy/facts.ts";
-import type { PolicyGate } from "../policy/gate.ts";
-import type { NodeProofs } from "../proofs.ts";
 import { Membership } from "../membership/membership.ts";
 import type { PeerUpstream, Route } from "../proxy/mod.ts";
-import type { WorkloadManager } from "../workloads/manager.ts";
 import { adminService } from "./admin_service.ts";
 import { ClusterEvents } from "./cluster_events.ts";
 import { ClusterWideCalls } from "./cluster_calls.ts";
 import { joinProofs } from "./cluster_proofs.ts";
+import type { ClusterParts, PeerLocation } from "./cluster_parts.ts";
 import { ClusterPolicies, findWhole } from "./cluster_policies.ts";
 import { clusterRoutes } from "./cluster_routes.ts";
 import { ClusterView } from "./cluster_view.ts";
 import { CoreDriver } from "./core_driver.ts";
-import type { DurableFacts } from "./durable.ts";
 import { Effects } from "./effects.ts";
 import { clusterWorkloads, PEER_CALL_MS } from "./forwarding.ts";
 import { LocalNode } from "./local_node.ts";
@@ -46,62 +36,6 @@ import { peerService } from "./peer_service.ts";
 import { Placer } from "./placer.ts";
 import { PolicyNodes } from "./policy_nodes.ts";
 import { QueryAnswers } from "./query_answers.ts";
-
-/** Calls to other nodes, and what they call here. */
-export interface PeerNetwork extends AsyncDisposable {
-  /** Gossip's packets and streams, on the same port. */
-  readonly transport: Transport;
-  /** Own certificate, for the tag. */
-  readonly fingerprint: string;
-  /** Begins to answer. */
-  serve(routes: (router: ConnectRouter) => void): void;
-  /** Calls another node. */
-  client<S extends DescService>(service: S, nodeId: string): Client<S>;
-  /** Where the others are. */
-  resolveWith(resolve: (nodeId: string) => PeerLocation | undefined): void;
-  /** The members have changed. */
-  changed(): void;
-  /** Ends the calls both ways; gossip goes on. */
-  closeCalls(): Promise<void>;
-}
-
-/** Where a node is and by what it is known. */
-export interface PeerLocation {
-  host: string;
-  port: number;
-  fingerprint: string;
-}
-
-/** What a node's part in its cluster is made of. */
-export interface ClusterParts {
-  config: ClusterConfig;
-  nodeId: string;
-  nodeName: string;
-  version: string;
-  manager: WorkloadManager;
-  engine: ContainerEngine;
-  images: Images;
-  network: PeerNetwork;
-  /** Where the proxy takes requests from other nodes; absent where no port could be opened. */
-  hopPort: number | undefined;
-  durable: DurableFacts;
-  gossip: { keys: readonly Uint8Array[]; keyringFile?: string; snapshotFile: string };
-  signer?: StateSigner;
-  verifier?: StateVerifier;
-  /** Judges where workloads may run, and this node as its policies see it. */
-  policies: { gate: PolicyGate; self: () => Candidate };
-  /** What this node's state says of its policy. */
-  policyContext?: () => PolicyContext;
-  /** What it measures and says of itself. */
-  beacon?: NodeBeacon;
-  /** What this node's workloads used. */
-  proofs?: NodeProofs;
-  newId: () => string;
-  metrics?: MetricsRegistry;
-  /** Asks for the end of the agent. */
-  stop: () => void;
-  log: Log;
-}
 
 /** This node's part in its cluster, put together. Nothing here decides. */
 export class Cluster implements ClusterServices, AsyncDisposable {
