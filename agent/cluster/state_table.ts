@@ -195,6 +195,11 @@ export class StateTable {
     if (view.kind !== "foreign") return refuse("that member speaks a newer protocol");
     const next = this.#next(create(StateUpdateSchema, { state: given }), undefined);
     if (typeof next === "string") return refuse(next);
+    // The original signs nothing that could be checked.
+    const { header } = next.state;
+    const claim = { nodeId, bytes: new Uint8Array(), header, signature: "", publicKey: new Uint8Array() };
+    const verdict = this.#verifier?.verify(claim) ?? "unsigned";
+    if (typeof verdict === "object") return refuse(verdict.refused);
     for (const id of view.state?.workloads.keys() ?? []) next.ids.add(id);
     view.state = next.state;
     return { kind: "applied", ids: next.ids, tombstones: [] };
