@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createSerf, type Serf } from "../gossip/mod.ts";
 import {
   NodeStateResponseSchema,
+  TombstoneSchema,
   WorkloadStateSchema,
 } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { type StateUpdate, StateUpdateSchema } from "../proto/gen/hypercore/v1/peer_pb.ts";
@@ -15,13 +16,20 @@ import { rootHash, signedBytes, stateRoot } from "./cluster/state_digest.ts";
 import { headerDigest, workloadDigest } from "./cluster/state_digest.ts";
 import { GOSSIP, PROTOCOL_VERSION, TAG } from "./cluster/tags.ts";
 import { local, workload } from "./cluster/testing.ts";
+import { USER_EVENT_LIMIT } from "./membership/membership.ts";
 import { startNodes, type TestNode, until } from "./testing.ts";
 
 const IDS = { genuine: "00000000000a", later: "00000000000b", forged: "00000000000f" };
 
 /** A member that speaks our protocol by hand, so that it can say anything. */
 async function joinAs(node: TestNode, name: string, tags: Record<string, string>): Promise<Serf> {
-  const serf = await createSerf({ name, bind: { host: "127.0.0.1", port: 0 }, profile: "local", tags });
+  const serf = await createSerf({
+    name,
+    bind: { host: "127.0.0.1", port: 0 },
+    profile: "local",
+    tags,
+    serf: { userEventSizeLimit: USER_EVENT_LIMIT },
+  });
   const { host, port } = node.running.cluster.membership.self.address;
   await serf.join([`${host}:${port}`]);
   await until(`${name} is a member`, () => {
@@ -131,6 +139,7 @@ Deno.test("states that are forged, replayed, re-keyed or changed by a bit are re
     const { state } = next;
     const flips: [string, StateUpdate][] = [];
     for (const [key, value] of Object.entries(state!)) {
+      if (key.startsWith("$")) continue;
       if (typeof value === "bigint") flips.push([key, withState(next, { [key]: value ^ 1n })]);
       if (typeof value === "boolean") flips.push([key, withState(next, { [key]: !value })]);
       if (typeof value === "string" && value !== "") {
@@ -148,22 +157,22 @@ Deno.test("states that are forged, replayed, re-keyed or changed by a bit are re
     for (let i = 0; i < bytes.length; i++) {
       const flipped = bytes.with(i, bytes[i] ^ 1);
       try {
-        const workloads = [fromBinary(WorkloadStateSchema, flipped), ...rest];
-        flips.push([`byte ${i} of a workload`, withState(next, { workloads })]);
+        const other = fromBinary(WorkloadStateSchema, flipped);
+        // Some flips change how it is written, and nothing of what it says.
+        if (equals(WorkloadStateSchema, other, one)) continue;
+        flips.push([`byte ${i} of a workload`, withState(next, { workloads: [other, ...rest] })]);
       } catch {
         // It can be read no more.
       }
     }
-    flips.push(["a tombstone", withState(next, { tombstones: [{ id: IDS.genuine, generation: 9n }] })]);
+    const tombstone = create(TombstoneSchema, { id: IDS.genuine, generation: 9n });
+    flips.push(["a tombstone", withState(next, { tombstones: [tombstone] })]);
     flips.push(["a workload less", withState(next, { workloads: rest })]);
     assert.ok(flips.length > 30, `${flips.length}`);
-    const before = [n1, n2].map(told);
-    for (const [, update] of flips) {
-      say(update);
-      say(rehashed(update));
+    for (const [what, update] of flips) {
+      await isRefused(what, update);
+      await isRefused(`${what}, rehashed`, rehashed(update));
     }
-    await heard();
-    assert.deepEqual([n1, n2].map(told), before);
     say(next);
     await until(
       "the genuine one is taken",
