@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import { NodeStateResponseSchema } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { encodeFragments } from "./go_fragments.ts";
+import { HEARTBEAT_MS } from "./limits.ts";
 import { GOSSIP } from "./tags.ts";
 import { Bench, core, local, member, spawnRequest, START_MS, workload } from "./testing.ts";
 
@@ -86,17 +87,35 @@ Deno.test("a workload whose secrets were given to nobody is not started elsewher
   assert.equal(notes.length, 1);
 });
 
-Deno.test("rule 4: with a majority asked for, the smaller side starts nothing", () => {
-  for (const [failed, starts] of [[["a", "b", "c"], 0], [["a", "b"], 1]] as const) {
-    const bench = new Bench();
-    for (const id of ["a", "b", "c", "d", "e"]) bench.add(id, { respawnQuorum: "majority" });
-    bench.feed("a", bench.cores.get("a")!.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa")])));
-    bench.advance(1_000);
-    for (const id of failed) bench.cut.add(id);
-    for (const id of failed) bench.setStatus(id, "failed");
+/** Five nodes that ask for a majority; of these some fail one after the other. */
+function failing(...failed: string[]) {
+  const bench = new Bench();
+  for (const id of ["a", "b", "c", "d", "e"]) bench.add(id, { respawnQuorum: "majority" });
+  bench.feed("a", bench.cores.get("a")!.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa")])));
+  bench.advance(1_000);
+  for (const id of failed) bench.cut.add(id);
+  for (const id of failed) {
+    bench.setStatus(id, "failed");
     bench.advance(4_000);
-    assert.equal(bench.log.filter(({ effect }) => effect.kind === "reschedule").length, starts);
   }
+  const started = () => bench.log.filter(({ effect }) => effect.kind === "reschedule").length;
+  return { bench, started };
+}
+
+Deno.test("rule 4: with a majority asked for, the smaller side starts nothing, not even before it has noticed", () => {
+  const { bench, started } = failing("a", "b", "c");
+  assert.equal(started(), 0);
+  bench.advance(120_000);
+  assert.equal(started(), 0);
+});
+
+Deno.test("rule 4: with a majority asked for, the larger side acts once most were heard since the death, one of them", () => {
+  const { bench, started } = failing("a", "b");
+  for (let waitedMs = 0; started() === 0; waitedMs += 500) {
+    assert(waitedMs < HEARTBEAT_MS, "within a heartbeat");
+    bench.advance(500);
+  }
+  assert.equal(started(), 1);
 });
 
 Deno.test("rule 4: a node that came back is left alone", () => {

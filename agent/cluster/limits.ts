@@ -78,6 +78,8 @@ export const TOMBSTONE_CONFLICT_MS = 5_000;
 export const TAKEOVER_MS = 5_000;
 /** Nodes in the line of rescheduling that act, and that are entrusted with the request. */
 export const MAX_IN_LINE = 3;
+/** How often it is looked whether a majority has been heard since a death, milliseconds. */
+export const QUORUM_LOOK_MS = 500;
 /** A death is waited on for this long, so that views of it agree, milliseconds. */
 export const DEATH_SETTLE_MS = 500;
 /** Reschedulings of this node under way at once. */

@@ -12,7 +12,7 @@ const TRUST_SWEEP_MS = 60_000;
 
 /** How a node repairs. */
 export interface RepairOptions {
-  /** Reschedules only while more than half of the last known members are there. */
+  /** Reschedules only where more than half of the last known members are there. */
   quorum: "none" | "majority";
   takeoverMs?: number;
   isStopped: (id: string) => boolean;
@@ -134,15 +134,19 @@ export class Repair implements RescheduleView {
     return this.#context.line();
   }
 
-  isAllowed(): boolean {
+  /**
+   * A majority counts who was heard since the death: in a partition one node after the other is found dead, and until the
+   * last is, the smaller side may look like the larger.
+   */
+  isAllowed({ deadMs }: Lost): boolean {
     if (this.#options.quorum === "none") return true;
-    let [live, known] = [1, 1];
-    for (const { kind, life, member } of this.#context.parts.table.nodes.values()) {
+    let [heard, known] = [1, 1];
+    for (const { kind, life, member, heardMs } of this.#context.parts.table.nodes.values()) {
       if (kind !== "hypercore" || life === "left" || member.status === "left") continue;
       known++;
-      if (life === "live") live++;
+      if (life === "live" && heardMs > deadMs) heard++;
     }
-    return live * 2 > known;
+    return heard * 2 > known;
   }
 
   /** The copy that counts of those on dead nodes; none where a node that is there has one, in whatever state. */

@@ -4,6 +4,7 @@ import {
   DEATH_SETTLE_MS,
   MAX_IN_LINE,
   MAX_RESCHEDULES,
+  QUORUM_LOOK_MS,
   RESCHEDULE_APPEAR_MS,
   RESCHEDULE_RETRY_MAX_MS,
   RESCHEDULE_RETRY_MS,
@@ -32,8 +33,8 @@ export interface RescheduleView {
   isTrusted(id: string): boolean;
   /** The members that reschedule, this one included when it does. */
   line(): Rendezvous;
-  /** Whether the side that this node sees may reschedule (quorum). */
-  isAllowed(): boolean;
+  /** Whether the side that this node sees may reschedule what was lost (quorum). */
+  isAllowed(lost: Lost): boolean;
 }
 
 /** What to do about a lost workload. */
@@ -45,8 +46,12 @@ export type RescheduleAction =
 interface Case {
   /** Since when this node sees no live copy; undefined while there is one and only the failures are remembered. */
   lostMs: number | undefined;
-  /** When its turn is, and how far back in line it stands. */
-  turnMs: number;
+  /** When the death is settled. */
+  settledMs: number;
+  /** Since when the side that this node sees may act; undefined while that is not known. */
+  allowedMs: number | undefined;
+  isRefused: boolean;
+  /** How far back in line this node stands. */
   position: number;
   /** Not again before this, after a failure. */
   notBeforeMs: number;
@@ -103,7 +108,8 @@ export class Rescheduler {
     if (lost === undefined || position < 0) {
       if (known === undefined) return;
       this.#earliest.changed();
-      known.lostMs = undefined;
+      known.lostMs = known.allowedMs = undefined;
+      known.isRefused = false;
       if (known.under === undefined && known.failures === 0) this.#cases.delete(id);
       return;
     }
@@ -111,7 +117,7 @@ export class Rescheduler {
     const each = known ?? this.#newCase(id);
     each.lostMs ??= nowMs;
     each.position = position;
-    each.turnMs = Math.max(lost.deadMs, each.lostMs) + DEATH_SETTLE_MS + position * this.#takeoverMs;
+    each.settledMs = Math.max(lost.deadMs, each.lostMs) + DEATH_SETTLE_MS;
   }
 
   /** There may be room where there was none: what failed is tried again soon. */
@@ -139,11 +145,21 @@ export class Rescheduler {
         if (nowMs - each.notBeforeMs > FORGET_FAILURES_MS) this.#cases.delete(id);
         continue;
       }
-      if (dueMs(each) > nowMs) continue;
+      if (this.#dueMs(each) > nowMs) continue;
       const lost = view.lost(id);
-      if (lost === undefined) this.check(id, nowMs);
-      else if (!view.isAllowed()) each.notBeforeMs = nowMs + this.#takeoverMs;
-      else if (!view.canStart(id)) {
+      if (lost === undefined) {
+        this.check(id, nowMs);
+        continue;
+      }
+      if (!view.isAllowed(lost)) {
+        each.allowedMs = undefined;
+        each.isRefused = true;
+        each.notBeforeMs = nowMs + QUORUM_LOOK_MS;
+        continue;
+      }
+      each.allowedMs ??= each.isRefused ? nowMs : each.settledMs;
+      if (this.#dueMs(each) > nowMs) continue;
+      if (!view.canStart(id)) {
         each.notBeforeMs = nowMs + RESCHEDULE_RETRY_MAX_MS;
         if (!each.isReported) actions.push({ kind: "cannot", lost });
         each.isReported = true;
@@ -191,9 +207,15 @@ export class Rescheduler {
     for (const each of this.#cases.values()) {
       if (each.under !== undefined) next = Math.min(next, each.under.sinceMs + RESCHEDULE_TIMEOUT_MS);
       else if (each.lostMs === undefined) next = Math.min(next, each.notBeforeMs + FORGET_FAILURES_MS + 1);
-      else if (!isFull) next = Math.min(next, dueMs(each));
+      else if (!isFull) next = Math.min(next, this.#dueMs(each));
     }
     return next;
+  }
+
+  /** When there is something to do: to see whether anyone may act and, once that is known, to act when it is its turn. */
+  #dueMs({ settledMs, allowedMs, position, notBeforeMs }: Case): number {
+    const waitMs = allowedMs === undefined ? 0 : position * this.#takeoverMs;
+    return Math.max(Math.max(settledMs, allowedMs ?? 0) + waitMs, notBeforeMs);
   }
 
   /** This node's place among those that act for an id; -1 where it does not. */
@@ -206,7 +228,9 @@ export class Rescheduler {
   #newCase(id: string): Case {
     const each: Case = {
       lostMs: undefined,
-      turnMs: Infinity,
+      settledMs: Infinity,
+      allowedMs: undefined,
+      isRefused: false,
       position: 0,
       notBeforeMs: -Infinity,
       failures: 0,
@@ -215,8 +239,4 @@ export class Rescheduler {
     this.#cases.set(id, each);
     return each;
   }
-}
-
-function dueMs({ turnMs, notBeforeMs }: Case): number {
-  return Math.max(turnMs, notBeforeMs);
 }

@@ -3,6 +3,7 @@ import { seededRandom } from "../../gossip/random.ts";
 import {
   DEATH_SETTLE_MS,
   MAX_RESCHEDULES,
+  QUORUM_LOOK_MS,
   RESCHEDULE_APPEAR_MS,
   RESCHEDULE_RETRY_MAX_MS,
   RESCHEDULE_TIMEOUT_MS,
@@ -116,6 +117,17 @@ Deno.test("only so many are under way at once; one without an answer gives its p
   assert.equal(rescheduler.underWay, MAX_RESCHEDULES);
   rescheduler.due(DEATH_SETTLE_MS + RESCHEDULE_TIMEOUT_MS);
   assert.ok(rescheduler.due(DEATH_SETTLE_MS + RESCHEDULE_TIMEOUT_MS + 1).length + rescheduler.underWay > 0);
+});
+
+Deno.test("takeover times are counted from when a majority was heard, so that only the first in line acts then", () => {
+  let isAllowed = false;
+  const { rescheduler } = scene(order("w")[1], ["w"], { isAllowed: () => isAllowed });
+  let nowMs = DEATH_SETTLE_MS;
+  for (; nowMs < 3 * TAKEOVER_MS; nowMs += QUORUM_LOOK_MS) assert.deepEqual(rescheduler.due(nowMs), []);
+  isAllowed = true;
+  assert.deepEqual(rescheduler.due(nowMs), []);
+  assert.deepEqual(rescheduler.due(nowMs + TAKEOVER_MS - 1), []);
+  assert.equal(rescheduler.due(nowMs + TAKEOVER_MS).length, 1);
 });
 
 Deno.test("without a quorum it waits, without the request it says so once", () => {
