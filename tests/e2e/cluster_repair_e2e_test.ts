@@ -1,19 +1,6 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
-import type { LiveAgent } from "./live_agent.ts";
-import { LiveCluster } from "./live_cluster.ts";
-
-interface Listed {
-  id: string;
-  node: string;
-  status: string;
-  url: string;
-  generation: number;
-}
-
-async function find(agent: LiveAgent, id: string): Promise<Listed | undefined> {
-  return (await agent.list() as unknown as Listed[]).find((each) => each.id === id);
-}
+import { findOn, LiveCluster } from "./live_cluster.ts";
 
 Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with its id, URL and secrets, and once after heal", async () => {
   await using cluster = await LiveCluster.start(3, {
@@ -28,15 +15,15 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
   });
   const id = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--env", "SECRET=s3cret");
   for (const name of ["n1", "n2"]) await n1.ok("uncordon", name);
-  await cluster.until("n1 knows it", async () => (await find(n1, id))?.node === "n3");
-  const before = (await find(n1, id))!;
+  await cluster.until("n1 knows it", async () => (await findOn(n1, id))?.node === "n3");
+  const before = (await findOn(n1, id))!;
 
   await cluster.lan.cut([2], [0, 1]);
   await cluster.until("it runs elsewhere", async () => {
-    const now = await find(n1, id);
+    const now = await findOn(n1, id);
     return now !== undefined && now.node !== "n3" && now.status === "running";
   });
-  const after = (await find(n1, id))!;
+  const after = (await findOn(n1, id))!;
   assert.equal(after.url, before.url);
   assert(after.generation > before.generation);
   const owner = after.node === "n1" ? n1 : n2;
@@ -49,7 +36,7 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
 
   await cluster.lan.heal();
   await cluster.until("one copy is left, and everybody says so", async () => {
-    const views = await Promise.all(cluster.agents.map((agent) => find(agent, id)));
+    const views = await Promise.all(cluster.agents.map((agent) => findOn(agent, id)));
     return views.every((view) => view?.node === owner.name && view.status === "running") &&
       (await n3.inventory()).containers.length === 0;
   });
@@ -58,7 +45,7 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
   }
   await n3.ok("stop", id);
   await cluster.until("it is gone everywhere", async () => {
-    const views = await Promise.all(cluster.agents.map((agent) => find(agent, id)));
+    const views = await Promise.all(cluster.agents.map((agent) => findOn(agent, id)));
     return views.every((view) => view === undefined);
   });
 });
@@ -68,14 +55,14 @@ Deno.test("a workload moves with its id and URL, and a drained node is left empt
   const [n1, n2] = cluster.agents;
   for (const agent of cluster.agents) await agent.load(busyboxImage(), "test/web:1");
   const id = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--node", "n1", "--name", "web");
-  await cluster.until("n2 knows it", async () => (await find(n2, id)) !== undefined);
+  await cluster.until("n2 knows it", async () => (await findOn(n2, id)) !== undefined);
   assert.match(await n2.ok("move", "web", "--to", "n2"), /moved/);
-  assert.equal((await find(n2, id))?.node, "n2");
+  assert.equal((await findOn(n2, id))?.node, "n2");
   for (const agent of cluster.agents) {
     await cluster.until(`${agent.name} serves it`, async () => /Hello/.test(await agent.page("web")));
   }
   await n1.ok("drain", "n2");
-  await cluster.until("it is back on n1", async () => (await find(n1, id))?.node === "n1");
+  await cluster.until("it is back on n1", async () => (await findOn(n1, id))?.node === "n1");
   const { code, err } = await n1.cli(["spawn", "--image", "test/web:1", "--node", "n2"]);
   assert.equal(code, 1);
   assert.match(err, /n2: it is cordoned/);

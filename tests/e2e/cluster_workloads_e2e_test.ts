@@ -2,28 +2,8 @@ import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
 import { TestLan } from "../support/lan.ts";
 import type { LiveAgent } from "./live_agent.ts";
-import { LiveCluster, step } from "./live_cluster.ts";
+import { findOn, type ListedWorkload, listOn, LiveCluster, step } from "./live_cluster.ts";
 import { Load } from "./load.ts";
-
-interface Listed {
-  id: string;
-  name: string;
-  node: string;
-  status: string;
-  image: string;
-  url: string;
-  restarts: number;
-  generation: number;
-  ports: Record<string, number>;
-}
-
-async function list(agent: LiveAgent): Promise<Listed[]> {
-  return await agent.list() as unknown as Listed[];
-}
-
-async function find(agent: LiveAgent, id: string): Promise<Listed | undefined> {
-  return (await list(agent)).find((each) => each.id === id);
-}
 
 /** Answers each request with what came: the head as the workload saw it, then its input, byte for byte, as it comes. */
 const ECHO = `#!/bin/sh
@@ -61,7 +41,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
       async () => (await Promise.all(agents.map(holds))).every((each) => each),
     );
   const gone = (id: string) =>
-    everywhere(`${id} is gone`, async (agent) => await find(agent, id) === undefined);
+    everywhere(`${id} is gone`, async (agent) => await findOn(agent, id) === undefined);
   let web = "";
 
   await step(test, "rule 6: constraints, spread and --node say where a workload goes", async () => {
@@ -71,7 +51,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     assert.equal(await nodeOf("--constraint", "zone!=a", "--constraint", "disk=~^s"), "n3");
     assert.equal(await nodeOf("--node", "n2"), "n2");
     web = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--name", "web", "--node", "n3");
-    await everywhere("it is known", async (agent) => await find(agent, web) !== undefined);
+    await everywhere("it is known", async (agent) => await findOn(agent, web) !== undefined);
     assert.notEqual(await nodeOf("--spread", "zone"), "n3");
   });
 
@@ -100,15 +80,15 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
   await step(test, "a request id that comes again on another node is answered, not done twice", async () => {
     const args = ["spawn", "--json", "--image", "test/web:1", "--request-id", "order-17"];
     const first = JSON.parse(await n1.ok(...args, "--node", "n2"));
-    await cluster.until("n3 knows it", async () => await find(n3, first.id) !== undefined);
+    await cluster.until("n3 knows it", async () => await findOn(n3, first.id) !== undefined);
     assert.deepEqual(JSON.parse(await n3.ok(...args)), first);
-    assert.equal((await list(n1)).length, 2);
+    assert.equal((await listOn(n1)).length, 2);
     await n3.ok("stop", first.id, "--grace", "0");
     await gone(first.id);
   });
 
   await step(test, "rule 2: the list is the same on every node", async () => {
-    const [one, ...others] = await Promise.all(agents.map(list));
+    const [one, ...others] = await Promise.all(agents.map(listOn));
     assert.deepEqual(one.map(({ id, name, node, status, image }) => ({ id, name, node, status, image })), [
       { id: web, name: "web", node: "n3", status: "running", image: "test/web:1" },
     ]);
@@ -148,7 +128,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         ...args,
         "while read -r line; do echo got $line; [ $line = end ] && exit 3; done",
       );
-      await cluster.until("n2 knows it", async () => await find(n2, id) !== undefined);
+      await cluster.until("n2 knows it", async () => await findOn(n2, id) !== undefined);
       const follower = n2.spawnCli(["logs", "-f", id]);
       const attached = await n1.cli(["attach", id], { stdin: "one\nend\n" });
       assert.match(attached.out, /got one\ngot end/);
@@ -229,7 +209,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
       const { answered, failures } = await load.end();
       assert.deepEqual(failures, []);
       assert(answered >= 120);
-      assert.equal((await find(n1, web))?.node, "n3");
+      assert.equal((await findOn(n1, web))?.node, "n3");
       const before = await n3.inventory();
       assert.deepEqual(before.containers, [web]);
     },
@@ -276,9 +256,53 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
       }
       assert.deepEqual(agents.map((agent, i) => agent.shimPids(ids[i])), pids);
       assert.deepEqual(await inspected(), pidsBefore);
-      for (const listed of await list(n2)) assert.equal(listed.restarts, 0);
+      for (const listed of await listOn(n2)) assert.equal(listed.restarts, 0);
       for (const id of ids.slice(0, 2)) await n3.ok("stop", id, "--grace", "0");
       for (const id of ids.slice(0, 2)) await gone(id);
     },
   );
+
+  await step(
+    test,
+    "rule 3: what was stopped while its owner was cut off never comes back after the heal",
+    async () => {
+      await cluster.lan.cut([2], [0, 1]);
+      const { code, err } = await n1.cli(["stop", "web"]);
+      assert(code === 0 || /ends as soon as it can be reached/.test(err), err);
+      await cluster.until("the others forget it", async () => {
+        return (await Promise.all([n1, n2].map((agent) => findOn(agent, web)))).every((each) =>
+          each === undefined
+        );
+      });
+      assert.match(await n3.page(web), /Hello/);
+      await cluster.lan.heal();
+      await gone(web);
+      await cluster.until(
+        "its container is gone",
+        async () => (await n3.inventory()).containers.length === 0,
+      );
+      await cluster.isWhole();
+      for (const agent of agents) assert.deepEqual(await listOn(agent), []);
+    },
+  );
+
+  await step(test, "rule 1 and 3: a restart of the whole cluster keeps everything", async () => {
+    const ids = await Promise.all(
+      agents.map(({ name }) => n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--node", name)),
+    );
+    await everywhere("all are known", async (agent) => (await listOn(agent)).length === 3);
+    const byId = (all: ListedWorkload[]) =>
+      all.map(({ id, node, url, generation }) => ({ id, node, url, generation }));
+    const before = byId(await listOn(n1));
+    await Promise.all(agents.map((agent) => agent.end("SIGTERM")));
+    await Promise.all(agents.map((agent) => agent.run()));
+    await cluster.isWhole();
+    await everywhere("all are known and run", async (agent) => {
+      return (await listOn(agent)).filter(({ status }) => status === "running").length === 3;
+    });
+    for (const agent of agents) assert.deepEqual(byId(await listOn(agent)), before);
+    for (const id of ids) {
+      await everywhere("it is served", async (agent) => /Hello/.test(await agent.page(id)));
+    }
+  });
 });

@@ -109,6 +109,29 @@ export async function memberOf(agent: LiveAgent, name: string): Promise<ListedMe
   return members.find((member) => member.name === name);
 }
 
+/** What `list --json` says of a workload, as far as tests of a cluster look at it. */
+export interface ListedWorkload {
+  id: string;
+  name: string;
+  node: string;
+  status: string;
+  image: string;
+  url: string;
+  restarts: number;
+  generation: number;
+  ports: Record<string, number>;
+}
+
+/** The workloads of the cluster as an agent sees them. */
+export async function listOn(agent: LiveAgent): Promise<ListedWorkload[]> {
+  return await agent.list() as unknown as ListedWorkload[];
+}
+
+/** A workload as an agent sees it. */
+export async function findOn(agent: LiveAgent, id: string): Promise<ListedWorkload | undefined> {
+  return (await listOn(agent)).find((each) => each.id === id);
+}
+
 /** A step of a test whose later steps build on it: they are not taken when it fails. */
 export async function step(test: Deno.TestContext, name: string, take: () => Promise<void>): Promise<void> {
   if (!await test.step(name, take)) throw new Error(`the test ends here: "${name}" failed`);
