@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import { NodeStateResponseSchema } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { encodeFragments } from "./go_fragments.ts";
-import { HEARTBEAT_MS } from "./limits.ts";
+import { HEARTBEAT_MS, QUORUM_REGAINED_MS, TAKEOVER_MS } from "./limits.ts";
 import { GOSSIP } from "./tags.ts";
 import { Bench, core, local, member, spawnRequest, START_MS, workload } from "./testing.ts";
 
@@ -116,6 +116,24 @@ Deno.test("rule 4: with a majority asked for, the larger side acts once most wer
     bench.advance(500);
   }
   assert.equal(started(), 1);
+});
+
+Deno.test("rule 4: a smaller side that becomes the larger waits for who else comes back", () => {
+  for (const isBack of [true, false]) {
+    const { bench } = failing("a", "b", "c");
+    // c itself was never told that it was on a smaller side.
+    const started = () => ["d", "e"].flatMap((id) => bench.seen(id, "reschedule")).length;
+    const back = (id: string) => {
+      bench.cut.delete(id);
+      bench.setStatus(id, "alive");
+    };
+    back("c");
+    bench.advance(QUORUM_REGAINED_MS - 1_000);
+    assert.equal(started(), 0);
+    if (isBack) back("a");
+    bench.advance(3 * TAKEOVER_MS);
+    assert.equal(started() > 0, !isBack);
+  }
 });
 
 Deno.test("rule 4: a node that came back is left alone", () => {

@@ -80,6 +80,8 @@ export const TAKEOVER_MS = 5_000;
 export const MAX_IN_LINE = 3;
 /** How often it is looked whether a majority has been heard since a death, milliseconds. */
 export const QUORUM_LOOK_MS = 500;
+/** A side that was the smaller one and is not any more waits for this long: others may be about to come back, milliseconds. */
+export const QUORUM_REGAINED_MS = MISSED_HEARTBEATS * HEARTBEAT_MS;
 /** A death is waited on for this long, so that views of it agree, milliseconds. */
 export const DEATH_SETTLE_MS = 500;
 /** Reschedulings of this node under way at once. */

@@ -2,6 +2,7 @@ import type { VmSpawnRequest } from "../../proto/gen/cluster/services/api/cluste
 import type { CoreContext } from "./context.ts";
 import { compareClaims, type Copy } from "./copies.ts";
 import type { Rendezvous } from "./rendezvous.ts";
+import { QUORUM_REGAINED_MS } from "./limits.ts";
 import { type Lost, Rescheduler, type RescheduleView } from "./reschedule.ts";
 import { needsTrust } from "./told_workload.ts";
 import { Entrusting, TrustStore } from "./trust.ts";
@@ -26,6 +27,8 @@ export class Repair implements RescheduleView {
   readonly #rescheduler: Rescheduler;
   readonly #entrusting = new Entrusting();
   #isLineStale = false;
+  /** When this node was last seen to be on the smaller side. */
+  #minorityMs = -Infinity;
   #replanMs = 0;
   #trustSweepMs = 0;
 
@@ -136,17 +139,21 @@ export class Repair implements RescheduleView {
 
   /**
    * A majority counts who was heard since the death: in a partition one node after the other is found dead, and until the
-   * last is, the smaller side may look like the larger.
+   * last is, the smaller side may look like the larger. When it heals, they come back one after the other as well.
    */
   isAllowed({ deadMs }: Lost): boolean {
     if (this.#options.quorum === "none") return true;
-    let [heard, known] = [1, 1];
+    const { nowMs } = this.#context;
+    let [heard, live, known] = [1, 1, 1];
     for (const { kind, life, member, heardMs } of this.#context.parts.table.nodes.values()) {
       if (kind !== "hypercore" || life === "left" || member.status === "left") continue;
       known++;
-      if (life === "live" && heardMs > deadMs) heard++;
+      if (life !== "live") continue;
+      live++;
+      if (heardMs > deadMs) heard++;
     }
-    return heard * 2 > known;
+    if (live * 2 <= known) this.#minorityMs = nowMs;
+    return heard * 2 > known && nowMs - this.#minorityMs >= QUORUM_REGAINED_MS;
   }
 
   /** The copy that counts of those on dead nodes; none where a node that is there has one, in whatever state. */
