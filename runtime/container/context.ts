@@ -1,9 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import { type Process, Status } from "../../proto/gen/containerd/v1/types/task_pb.ts";
 import { type ContainerdClient, DEFAULT_CALL_TIMEOUT_MS } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
-import { RuntimeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { TaskMetrics } from "./metrics.ts";
 import type { EngineParts } from "./ports.ts";
@@ -23,29 +21,6 @@ export interface EngineContext extends EngineParts {
 
 /** What an engine does to a container in steps. */
 export type Operation = "create" | "restart" | "remove";
-
-/** How long clean-up waits for a containerd that is away, in milliseconds. */
-export const CONTAINERD_ABSENCE_MS = 30_000;
-
-/** Pauses between two tries meanwhile: the first, doubling to the last, in milliseconds. */
-const RETRY_MS = { first: 20, last: 500 };
-
-/**
- * Runs idempotent work that must get done, again when containerd (or a shim that just died) does not answer, for at
- * most {@linkcode CONTAINERD_ABSENCE_MS}.
- */
-export async function untilDone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  const endMs = performance.now() + CONTAINERD_ABSENCE_MS;
-  for (let pauseMs = RETRY_MS.first;; pauseMs = Math.min(pauseMs * 2, RETRY_MS.last)) {
-    try {
-      return await work();
-    } catch (error) {
-      const isAway = error instanceof RuntimeError && error.code === "unavailable";
-      if (!isAway || performance.now() > endMs || signal?.aborted) throw error;
-    }
-    await delay(pauseMs, undefined, { signal });
-  }
-}
 
 /** The container's record, if there is one. */
 export async function findContainer(

@@ -3,7 +3,7 @@ import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
 import type { ResolvedRuntime } from "../catalog/mod.ts";
 import type { ContainerInfo, ContainerSpec, CreateOptions } from "../engine.ts";
 import { RuntimeError } from "../errors.ts";
-import { allDone, type EngineContext, findContainer, snapshotKey, untilDone } from "./context.ts";
+import { allDone, type EngineContext, findContainer, snapshotKey } from "./context.ts";
 import { endTask } from "./end_task.ts";
 import type { GuestNetwork } from "../network/mod.ts";
 import type { UnpackedImage } from "./ports.ts";
@@ -11,8 +11,16 @@ import { endLostProcesses } from "./lost_processes.ts";
 import { containerInfo, encodeRecord, type EngineRecord } from "./record.ts";
 import { setPhase } from "./phase.ts";
 import { stopSignalNumber } from "./signals.ts";
-import { createLease, deleteLease, ignoreNotFound, prepareSnapshot, removeSnapshot } from "./snapshot.ts";
+import {
+  createLease,
+  deleteLease,
+  ignoreNotFound,
+  newLeaseId,
+  prepareSnapshot,
+  removeSnapshot,
+} from "./snapshot.ts";
 import { runSteps, type Step } from "./steps.ts";
+import { untilDone } from "../containerd/until_done.ts";
 
 /** Deadline of the calls that start a runtime, in milliseconds; virtual machines take their time. */
 export const TASK_TIMEOUT_MS = 120_000;
@@ -33,7 +41,7 @@ export async function createContainer(
   const { id } = spec;
   let runtime!: ResolvedRuntime;
   let image!: UnpackedImage;
-  let leaseId = "";
+  const leaseId = newLeaseId(id);
   let preparing: Promise<Mount[]> | undefined;
   let mounts!: Mount[];
   let attaching!: Promise<unknown>;
@@ -74,10 +82,8 @@ export async function createContainer(
     },
     {
       name: "lease",
-      async run(signal) {
-        leaseId = await createLease(context, { id, chainId: image.chainId, signal });
-      },
-      undo: () => leaseId === "" ? Promise.resolve() : deleteLease(context, leaseId),
+      run: (signal) => createLease(context, { leaseId, chainId: image.chainId, signal }),
+      undo: () => deleteLease(context, leaseId),
     },
     {
       name: "snapshot",
@@ -139,7 +145,8 @@ export async function createContainer(
     },
     {
       name: "container",
-      async run(signal) {
+      async run() {
+        // Not cut off by a cancellation: the undoing could overtake it.
         const created = await client.containers.create({
           container: encodeRecord({
             id,
@@ -151,7 +158,7 @@ export async function createContainer(
             snapshotter,
             snapshotKey: snapshotKey(id),
           }),
-        }, { signal });
+        });
         container = created.container!;
       },
       undo: () => untilDone(() => ignoreNotFound(client.containers.delete({ id }))),
@@ -179,7 +186,7 @@ export async function createContainer(
         await allDone([
           client.tasks.start({ containerId: id }, { signal, timeoutMs: TASK_TIMEOUT_MS })
             .then((started) => pid = started.pid),
-          setPhase(context, id, { phase: "ready", signal }),
+          setPhase(context, id, { phase: "ready" }),
           deleteLease(context, leaseId),
         ]);
       },

@@ -3,7 +3,8 @@ import { type Process, Status } from "../../proto/gen/containerd/v1/types/task_p
 import { NO_TIMEOUT } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";
-import { type EngineContext, findTask, isAlive, untilDone } from "./context.ts";
+import { type EngineContext, findTask, isAlive } from "./context.ts";
+import { untilDone } from "../containerd/until_done.ts";
 
 /** How a task is ended. */
 export interface EndTaskOptions {

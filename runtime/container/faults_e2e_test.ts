@@ -87,6 +87,36 @@ Deno.test("a create that is canceled at any step leaves nothing behind", async (
   }
 });
 
+Deno.test("a call of create whose answer is lost, as when containerd is killed, leaves nothing behind", async () => {
+  await using bench = await EngineBench.start();
+  const { leases, snapshots, containers, tasks } = bench.client;
+  const services: [Record<string, unknown>, string][] = [
+    [leases, "create"],
+    [leases, "addResource"],
+    [leases, "delete"],
+    [snapshots, "prepare"],
+    [containers, "create"],
+    [containers, "update"],
+    [tasks, "create"],
+    [tasks, "start"],
+  ];
+  for (const [service, method] of services) {
+    const call = service[method] as (...args: unknown[]) => Promise<unknown>;
+    service[method] = async (...args: unknown[]) => {
+      service[method] = call;
+      await call(...args);
+      throw new RuntimeError("unavailable", "the answer is lost");
+    };
+    const id = bench.id();
+    const error = await bench.engine.create(bench.spec(id)).then(() => undefined, (e) => e);
+    assert.equal(service[method], call, `${method} was called`);
+    // What is done again makes up for it.
+    if (error === undefined) await bench.engine.remove(id, { graceMs: 0 });
+    else assert.match(String(error), /the answer is lost/);
+    await assertClean(bench, `the answer to ${method} was lost`);
+  }
+});
+
 Deno.test("an agent killed at any step of create leaves what the next one's garbage collection removes", async () => {
   await using bench = await EngineBench.start();
   for (const step of CREATE_STEPS) {

@@ -1,13 +1,14 @@
 import { RuntimeError } from "../errors.ts";
 import { anyJson, RUNTIME_SPEC_TYPE_URL } from "../containerd/any.ts";
 import type { Container } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
-import { allDone, type EngineContext, findContainer, untilDone } from "./context.ts";
+import { allDone, type EngineContext, findContainer } from "./context.ts";
 import { endTask } from "./end_task.ts";
 import { endLostProcesses } from "./lost_processes.ts";
 import { setPhase } from "./phase.ts";
 import { decodeRecord, recordLabels } from "./record.ts";
 import { DEFAULT_STOP_SIGNAL } from "./signals.ts";
 import { ignoreNotFound, removeSnapshot } from "./snapshot.ts";
+import { untilDone } from "../containerd/until_done.ts";
 
 /** Time between stop signal and SIGKILL when nobody says, in milliseconds. */
 export const DEFAULT_GRACE_MS = 5_000;

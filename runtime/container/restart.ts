@@ -8,7 +8,7 @@ import { TASK_TIMEOUT_MS } from "./create.ts";
 import { endTask } from "./end_task.ts";
 import { updateLabels } from "./labels.ts";
 import { decodeJson, decodeRecord, type EngineRecord, recordLabels } from "./record.ts";
-import { createLease, deleteLease, prepareSnapshot } from "./snapshot.ts";
+import { createLease, deleteLease, newLeaseId, prepareSnapshot } from "./snapshot.ts";
 import { runSteps, type Step } from "./steps.ts";
 
 /**
@@ -26,7 +26,7 @@ export async function restartContainer(
   if (container === undefined || record?.phase !== "ready") {
     throw new RuntimeError("not-found", `Cannot restart container "${id}": not found`);
   }
-  let leaseId = "";
+  const leaseId = newLeaseId(id);
   let mounts!: Mount[];
   let stdio!: Awaited<ReturnType<typeof io.prepare>>;
 
@@ -57,10 +57,8 @@ export async function restartContainer(
     },
     {
       name: "lease",
-      async run(signal) {
-        leaseId = await createLease(context, { id, chainId: record.chainId, signal });
-      },
-      undo: () => leaseId === "" ? Promise.resolve() : deleteLease(context, leaseId),
+      run: (signal) => createLease(context, { leaseId, chainId: record.chainId, signal }),
+      undo: () => deleteLease(context, leaseId),
     },
     {
       name: "snapshot",

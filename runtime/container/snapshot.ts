@@ -2,27 +2,38 @@ import type { Mount } from "../../proto/gen/containerd/types/types_pb.ts";
 import { DEFAULT_CALL_TIMEOUT_MS, inLease } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";
-import { type EngineContext, snapshotKey, untilDone } from "./context.ts";
+import { type EngineContext, snapshotKey } from "./context.ts";
 import { SNAPSHOT_OWNER_LABEL } from "./record.ts";
+import { untilDone } from "../containerd/until_done.ts";
 
 /** A lease that its maker did not live to end is ended by containerd after this time, in milliseconds. */
 export const LEASE_EXPIRY_MS = 10 * 60_000;
 
 const LEASE_PREFIX = "hypercore-";
 
-/** Keeps what is being made, and the image's snapshots, from garbage collection until a record refers to it. */
+/** A fresh id for {@linkcode createLease}: known before the lease is there, so that it can be ended whatever happens. */
+export function newLeaseId(containerId: string): string {
+  return `${LEASE_PREFIX}${containerId}-${crypto.randomUUID().slice(0, 8)}`;
+}
+
+/**
+ * Keeps what is being made, and the image's snapshots, from garbage collection until a record refers to it. The calls
+ * are not cut off by a cancellation: {@linkcode deleteLease} could overtake one that containerd is still at.
+ */
 export async function createLease(
-  context: EngineContext,
-  options: { id: string; chainId: string; signal: AbortSignal },
-): Promise<string> {
+  context: Pick<EngineContext, "client" | "snapshotter">,
+  options: { leaseId: string; chainId: string; signal: AbortSignal },
+): Promise<void> {
   const { client, snapshotter } = context;
-  const leaseId = `${LEASE_PREFIX}${options.id}-${crypto.randomUUID().slice(0, 8)}`;
+  const { leaseId, chainId, signal } = options;
   const expire = new Date(Date.now() + LEASE_EXPIRY_MS).toISOString();
-  const { signal } = options;
-  await client.leases.create({ id: leaseId, labels: { "containerd.io/gc.expire": expire } }, { signal });
-  const resource = { type: `snapshots/${snapshotter}`, id: options.chainId };
-  await client.leases.addResource({ id: leaseId, resource }, { signal });
-  return leaseId;
+  signal.throwIfAborted();
+  await client.leases.create({ id: leaseId, labels: { "containerd.io/gc.expire": expire } });
+  signal.throwIfAborted();
+  await client.leases.addResource({
+    id: leaseId,
+    resource: { type: `snapshots/${snapshotter}`, id: chainId },
+  });
 }
 
 /** Ends a lease. Idempotent. */
@@ -43,7 +54,10 @@ export async function leaseOwners(
   });
 }
 
-/** A fresh writable snapshot for the container, in place of one that is there. */
+/**
+ * A fresh writable snapshot for the container, in place of one that is there. A cancellation cuts no call off:
+ * {@linkcode removeSnapshot} could overtake it.
+ */
 export async function prepareSnapshot(
   context: EngineContext,
   options: { id: string; chainId: string; leaseId: string; signal: AbortSignal },
@@ -51,9 +65,10 @@ export async function prepareSnapshot(
   const { client, snapshotter } = context;
   const { id, chainId, leaseId, signal } = options;
   const prepare = async () => {
+    signal.throwIfAborted();
     const { mounts } = await client.snapshots.prepare(
       { snapshotter, key: snapshotKey(id), parent: chainId, labels: { [SNAPSHOT_OWNER_LABEL]: id } },
-      { signal, ...inLease(leaseId) },
+      inLease(leaseId),
     );
     return mounts;
   };

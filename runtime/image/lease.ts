@@ -1,5 +1,6 @@
 import type { ContainerdClient } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
+import { untilDone } from "../containerd/until_done.ts";
 
 /** Marks the leases of pulls and loads, so that those of an agent that was killed are found. */
 // Its value is not empty: containerd drops labels without one.
@@ -18,17 +19,18 @@ export async function withLease<T>(
 ): Promise<T> {
   const id = `hypercore-image-${crypto.randomUUID()}`;
   const expiry = new Date(Date.now() + LEASE_LIFETIME_MS).toISOString();
-  await client.leases.create({ id, labels: { [LEASE_LABEL]: "1", "containerd.io/gc.expire": expiry } }, {
-    signal,
-  });
+  signal?.throwIfAborted();
   let failed = true;
   try {
+    // Not cut off by a cancellation, and ended also when the answer was lost: then it may be there all the same.
+    await client.leases.create({ id, labels: { [LEASE_LABEL]: "1", "containerd.io/gc.expire": expiry } });
+    signal?.throwIfAborted();
     const result = await work(id);
     failed = false;
     return result;
   } finally {
     // After a failure the garbage goes at once, so that a full disk is not full any longer.
-    await client.leases.delete({ id, sync: failed }).catch((error) => {
+    await untilDone(() => client.leases.delete({ id, sync: failed })).catch((error) => {
       if (!failed && !isNotFound(error)) throw error;
     });
   }
