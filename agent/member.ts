@@ -4,7 +4,6 @@ import type { Transport } from "../gossip/mod.ts";
 import type { Log } from "../runtime/log.ts";
 import { PinnedIdentities } from "./beacon/pinned_identities.ts";
 import { IdentitySigner } from "./beacon/state_signature.ts";
-import type { NodeIdentity } from "./beacon/identity.ts";
 import type { ClusterConfig } from "./config.ts";
 import { Cluster } from "./control/cluster.ts";
 import type { ClusterParts, PeerLocation, PeerNetwork } from "./control/cluster_parts.ts";
@@ -17,8 +16,7 @@ import {
   PeerClients,
   PeerKeys,
   PeerPort,
-  PeerServer,
-} from "./peer/mod.ts";
+  PeerServer } from "./peer/mod.ts";
 import { HopPort } from "./control/hop_port.ts";
 import type { HopEnd } from "./proxy/mod.ts";
 import { isLoopbackName } from "./security/guard.ts";
@@ -30,7 +28,6 @@ const SNAPSHOT_FILE = "gossip.snapshot";
 /** What {@linkcode openMember} is given besides the parts of a {@linkcode Cluster}. */
 export interface MemberOptions extends Omit<ClusterParts, "network" | "durable" | "gossip" | "hopPort"> {
   dataDir: string;
-  identity: NodeIdentity;
   ring: GossipKeys;
   proxy: HopEnd;
   observePeers?: Observe;

@@ -10,6 +10,7 @@ import type { AgentConfig, HostPort } from "./config.ts";
 import type { Cluster } from "./control/cluster.ts";
 import { httpApp } from "./http/app.ts";
 import { listenHttp } from "./http/server.ts";
+import { BeaconMetrics } from "./metrics/beacon_metrics.ts";
 import { AgentMetrics } from "./metrics/metrics.ts";
 import { openMember } from "./member.ts";
 import type { GossipKeys } from "./membership/gossip_keys.ts";
@@ -82,6 +83,7 @@ export async function startNode(
       log,
     }),
   );
+  const beaconMetrics = new BeaconMetrics(metrics.registry);
   const self = (): Candidate =>
     localCandidate({
       id: identity.nodeId,
@@ -162,6 +164,7 @@ export async function startNode(
       policies: { gate: policies.gate, self },
       policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
       beacon,
+      observeBeacon: (observation) => beaconMetrics.observe(observation),
       engine,
       images,
       proofs,

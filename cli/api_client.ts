@@ -8,6 +8,7 @@ import {
 } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import { BeaconService } from "../proto/gen/hypercore/v1/beacon_pb.ts";
 import { IdentityService } from "../proto/gen/hypercore/v1/identity_pb.ts";
 import { ClusterAdminService } from "../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../proto/gen/hypercore/v1/image_pb.ts";
@@ -38,6 +39,7 @@ export interface Api {
   images: Client<typeof ImageService>;
   node: Client<typeof NodeService>;
   identity: Client<typeof IdentityService>;
+  beacons: Client<typeof BeaconService>;
   proofs: Client<typeof ProofService>;
   admin: Client<typeof ClusterAdminService>;
   policies: Client<typeof PolicyService>;
@@ -61,6 +63,7 @@ export function connectApi(options: ClientOptions, io: Io): Api {
     images: createClient(ImageService, transport),
     node: createClient(NodeService, transport),
     identity: createClient(IdentityService, transport),
+    beacons: createClient(BeaconService, transport),
     proofs: createClient(ProofService, transport),
     admin: createClient(ClusterAdminService, transport),
     policies: createClient(PolicyService, transport),

@@ -14,6 +14,7 @@ const MAX_PROOFS = 4_096;
 export function addTrustCommands(program: Command, client: AsClient, io: Io, finish: Finish): void {
   addIdentityCommands(program, client, io, finish);
   addProofCommands(program, client, io, finish);
+  addAttestCommand(program, client, io, finish);
 }
 
 function addIdentityCommands(program: Command, client: AsClient, io: Io, finish: Finish): void {
@@ -35,6 +36,22 @@ function addIdentityCommands(program: Command, client: AsClient, io: Io, finish:
     .action(async (options) => {
       const { identityRotate } = await import("./commands/identity.ts");
       finish(await identityRotate(options as never, io));
+    });
+}
+
+function addAttestCommand(program: Command, client: AsClient, io: Io, finish: Finish): void {
+  const types = ["node-identity", "state-hash", "workload"] as const;
+  client(
+    program.command("attest").description("challenge a node: what it signs now is verified")
+      .argument("[node]", "name or id; where the workload runs, when one is given")
+      .addOption(new Option("--type <type>", "what it is to sign (default: node-identity)").choices(types))
+      .addOption(
+        parsed("--workload <id>", "id or name of a workload that it is to attest", parseWorkloadId),
+      ) as never,
+  ).addOption(jsonOption())
+    .action(async (node, options) => {
+      const { attest } = await import("./commands/attest.ts");
+      finish(await attest(node as never, options as never, io));
     });
 }
 

@@ -1,6 +1,7 @@
 import type { ConnectRouter, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
+import { BeaconService } from "../../proto/gen/hypercore/v1/beacon_pb.ts";
 import { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { NodeService } from "../../proto/gen/hypercore/v1/node_pb.ts";
@@ -48,6 +49,7 @@ export interface ClusterServices {
   readonly calls: ClusterCalls;
   readonly workloads: ServiceImpl<typeof WorkloadService>;
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
+  readonly beacons: ServiceImpl<typeof BeaconService>;
   /** For `info`. */
   facts(): ClusterFacts;
   /** Tells the members what is different about this node. */
@@ -83,6 +85,7 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(ClusterService, clusterService(cluster.calls));
     router.service(WorkloadService, cluster.workloads);
     router.service(ClusterAdminService, cluster.admin);
+    router.service(BeaconService, cluster.beacons);
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
     if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));

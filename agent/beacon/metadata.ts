@@ -13,8 +13,10 @@ export interface BeaconFacts extends LineFigures {
   capabilities: readonly string[];
   queueDepth: number;
   pricePerGb: number;
-  /** 0 to 1. */
+  /** 0 to 1, of what others saw. */
   reputation: number;
+  /** What it starts from. */
+  startingReputation: number;
 }
 
 /** Digits after the point of every figure in a beacon. */
@@ -50,6 +52,7 @@ export class BeaconTeller {
       packetLoss: rounded(facts.packetLossPercent ?? 0),
       queueDepth: facts.queueDepth,
       pricePerGb: facts.pricePerGb,
+      startingReputation: facts.startingReputation,
     });
     const isKeySame = this.#key !== undefined && isSameBytes(this.#key, publicKey);
     if (this.#told !== undefined && isKeySame && !isWorthTelling(this.#told, next)) return this.#told;
@@ -66,15 +69,17 @@ export function verifyBeacon(beacon: BeaconMetadata, publicKey: Uint8Array): boo
 }
 
 /**
- * What a beacon's signature is over: its fields in canonical JSON. Figures are whole thousandths, the price is the text of
- * its shortest form. Undefined for a beacon that no agent makes.
+ * What a beacon's signature is over: its fields in canonical JSON. Figures are whole thousandths, price and starting
+ * reputation the text of their shortest form. Undefined for a beacon that no agent makes.
  */
 function beaconBytes(beacon: BeaconMetadata): Uint8Array | undefined {
-  const { latencyMs, jitterMs, packetLoss, pricePerGb } = beacon;
+  const { latencyMs, jitterMs, packetLoss, pricePerGb, startingReputation } = beacon;
   for (const value of [latencyMs, jitterMs, packetLoss]) {
     if (!(value >= 0) || rounded(value) !== value || Object.is(value, -0)) return undefined;
   }
-  if (!(pricePerGb >= 0) || Object.is(pricePerGb, -0)) return undefined;
+  for (const value of [pricePerGb, startingReputation]) {
+    if (!(value >= 0) || Object.is(value, -0)) return undefined;
+  }
   const atMs = Number(beacon.timestamp);
   if (!Number.isSafeInteger(atMs)) return undefined;
   const thousandths = [latencyMs, jitterMs, packetLoss].map((value) => Math.round(value * UNIT));
@@ -90,6 +95,7 @@ function beaconBytes(beacon: BeaconMetadata): Uint8Array | undefined {
       price_per_gb: String(pricePerGb),
       queue_depth: beacon.queueDepth,
       reputation: beacon.reputationScore,
+      starting_reputation: String(startingReputation),
     });
   } catch {
     return undefined; // text with half a surrogate pair

@@ -15,6 +15,7 @@ const facts: BeaconFacts = {
   queueDepth: 3,
   pricePerGb: 0.1,
   reputation: 0.5,
+  startingReputation: 0.25,
 };
 
 Deno.test("a beacon carries what was measured, to a thousandth, and is signed", () => {
@@ -45,6 +46,7 @@ Deno.test("a beacon with any field changed, by as little as a bit, is refused", 
     (beacon) => beacon.packetLoss = NaN,
     (beacon) => beacon.queueDepth ^= 1,
     (beacon) => beacon.pricePerGb = nextUp(beacon.pricePerGb),
+    (beacon) => beacon.startingReputation = nextUp(beacon.startingReputation),
     (beacon) => beacon.nodeCapabilities = ["\ud800"],
   ];
   for (const [i, change] of changes.entries()) {

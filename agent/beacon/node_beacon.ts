@@ -96,7 +96,8 @@ export class NodeBeacon implements Disposable {
 
   /** What policies know of this node itself. */
   localFacts(): LocalFacts {
-    return this.#facts();
+    const { capabilities, queueDepth, pricePerGb, reputation } = this.#facts();
+    return { capabilities, queueDepth, pricePerGb, reputation };
   }
 
   /** What this node has measured of the line to another, by its name; by network coordinates where no probe was answered. */
@@ -129,6 +130,7 @@ export class NodeBeacon implements Disposable {
       queueDepth: this.#membership?.serf.queueDepth.total ?? 0,
       pricePerGb: this.#config.pricePerGb,
       reputation: this.#config.reputation,
+      startingReputation: this.#config.reputation,
     };
   }
 

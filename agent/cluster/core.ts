@@ -222,6 +222,11 @@ export class ClusterCore {
     return this.#reads.states();
   }
 
+  /** The version of a node's state that is known here, and the root that commits to it. */
+  root(nodeId: string): (StateVersion & { root: Uint8Array }) | undefined {
+    return this.#reads.root(nodeId);
+  }
+
   /** Every workload once, the copy that counts; oldest first. */
   list(): ListedCopy[] {
     return this.#reads.list();

@@ -90,6 +90,11 @@ export class OwnState {
     return { incarnation: this.#incarnation, version: this.#version };
   }
 
+  /** What commits to all of it; see `StateUpdate`. */
+  get root(): Uint8Array {
+    return this.#root;
+  }
+
   /** By id. */
   get workloads(): ReadonlyMap<string, ToldWorkload> {
     return this.#workloads;

@@ -6,7 +6,8 @@ import {
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { CoreContext } from "./context.ts";
 import { compareClaims } from "./copies.ts";
-import type { ClusterMember } from "./ports.ts";
+import type { ClusterMember, StateVersion } from "./ports.ts";
+import { headerDigest, stateRoot } from "./state_digest.ts";
 import type { Life, NodeView } from "./state_table.ts";
 
 /** A node of the cluster as this node sees it. */
@@ -86,6 +87,16 @@ export class Reads {
       isVerified: state?.isVerified ?? false,
     }));
     return [self, ...others];
+  }
+
+  /** The version of a node's state that is known, and the root that commits to it. */
+  root(nodeId: string): (StateVersion & { root: Uint8Array }) | undefined {
+    const { table, own } = this.#context.parts;
+    if (nodeId === this.#self.id) return { ...own.at, root: own.root };
+    const state = table.get(nodeId)?.state;
+    if (state === undefined) return undefined;
+    const { incarnation, version, header, workloads } = state;
+    return { incarnation, version, root: stateRoot(headerDigest(header), workloads) };
   }
 
   /** The states of all nodes, this one first; those of dead nodes as they were last. */

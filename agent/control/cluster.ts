@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { systemRandom } from "../../gossip/mod.ts";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import type { BeaconService } from "../../proto/gen/hypercore/v1/beacon_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
 import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
@@ -17,6 +18,8 @@ import type { IdentityClaim } from "../beacon/identity.ts";
 import { stateClaim } from "../beacon/state_claim.ts";
 import { Membership } from "../membership/membership.ts";
 import type { PeerUpstream, Route } from "../proxy/mod.ts";
+import { Attestations } from "./attestations.ts";
+import { attestedWorkload, beaconService } from "./beacon_service.ts";
 import { adminService } from "./admin_service.ts";
 import { ClusterEvents } from "./cluster_events.ts";
 import { ClusterWideCalls } from "./cluster_calls.ts";
@@ -48,6 +51,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly workloads: ServiceImpl<typeof WorkloadService>;
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
   readonly policies: ClusterPolicies;
+  readonly beacons: ServiceImpl<typeof BeaconService>;
   /** Absent when the node makes no proofs. */
   readonly proofs: ServiceImpl<typeof ProofService> | undefined;
   readonly #parts: ClusterParts;
@@ -215,6 +219,19 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     const claimOf = (id: string) => this.#claimOf(id);
     const proofs = ownProofs && joinProofs(ownProofs, { view, client, nodeName, claimOf });
     this.proofs = proofs?.service;
+    const attestations = new Attestations({
+      node: { id: nodeId, name: nodeName, version: parts.version },
+      identity: parts.identity,
+      membership,
+      view,
+      claimOf,
+      rootOf: (id) => core.root(id),
+      workload: (id) => attestedWorkload(manager.list().find((each) => each.id === id)),
+      nowMs: Date.now,
+      elapsedMs: () => performance.now(),
+      observe: parts.observeBeacon,
+    });
+    this.beacons = beaconService({ attestations });
     network.resolveWith((id) => this.#locatePeer(id));
     network.serve((router) => {
       router.service(PeerService, peerService({ core, driver: this.#driver, local, manager, setCordoned }));
@@ -231,6 +248,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
           const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
           return isHere ? localCalls.stop(id, { graceMs }) : undefined;
         },
+        attest: (message) => attestations.answer(message),
         policy: (message) => policies.answer(message),
         proof: proofs && ((message) => proofs.answer(message)),
         answer: (query, payload) => membership.answer(query, payload),

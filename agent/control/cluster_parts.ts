@@ -5,6 +5,8 @@ import type { PolicyContext } from "../../proto/gen/cluster/services/api/cluster
 import type { ContainerEngine } from "../../runtime/engine.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Images } from "../api/services.ts";
+import type { NodeIdentity } from "../beacon/identity.ts";
+import type { BeaconObservation } from "../beacon/observation.ts";
 import type { NodeBeacon } from "../beacon/node_beacon.ts";
 import type { StateSigner, StateVerifier } from "../cluster/ports.ts";
 import type { ClusterConfig } from "../config.ts";
@@ -59,6 +61,10 @@ export interface ClusterParts {
   policies: { gate: PolicyGate; self: () => Candidate };
   /** What this node's state says of its policy. */
   policyContext?: () => PolicyContext;
+  /** Who this node is. */
+  identity: NodeIdentity;
+  /** Counts what happens to beacons. */
+  observeBeacon?: (observation: BeaconObservation) => void;
   /** What it measures and says of itself. */
   beacon?: NodeBeacon;
   /** What this node's workloads used. */

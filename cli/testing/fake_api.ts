@@ -6,6 +6,7 @@ import { translateErrors } from "../../agent/api/errors.ts";
 import { silentLog } from "../../runtime/log.ts";
 import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { ClusterAdminService } from "../../proto/gen/hypercore/v1/cluster_pb.ts";
+import { BeaconService } from "../../proto/gen/hypercore/v1/beacon_pb.ts";
 import { IdentityService } from "../../proto/gen/hypercore/v1/identity_pb.ts";
 import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
 import { ProofService } from "../../proto/gen/hypercore/v1/proof_pb.ts";
@@ -20,6 +21,7 @@ export interface FakeApi {
   images?: Partial<ServiceImpl<typeof ImageService>>;
   admin?: Partial<ServiceImpl<typeof ClusterAdminService>>;
   identity?: Partial<ServiceImpl<typeof IdentityService>>;
+  beacons?: Partial<ServiceImpl<typeof BeaconService>>;
   proofs?: Partial<ServiceImpl<typeof ProofService>>;
   policies?: Partial<ServiceImpl<typeof PolicyService>>;
 }
@@ -40,6 +42,7 @@ export async function serveFakeApi(fake: FakeApi): Promise<{ address: string } &
       router.service(ImageService, fake.images ?? {});
       router.service(ClusterAdminService, fake.admin ?? {});
       router.service(IdentityService, fake.identity ?? {});
+      router.service(BeaconService, fake.beacons ?? {});
       router.service(ProofService, fake.proofs ?? {});
       router.service(PolicyService, fake.policies ?? {});
     },
