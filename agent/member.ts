@@ -16,7 +16,8 @@ import {
   PeerClients,
   PeerKeys,
   PeerPort,
-  PeerServer } from "./peer/mod.ts";
+  PeerServer,
+} from "./peer/mod.ts";
 import { HopPort } from "./control/hop_port.ts";
 import type { HopEnd } from "./proxy/mod.ts";
 import { isLoopbackName } from "./security/guard.ts";

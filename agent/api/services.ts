@@ -49,7 +49,8 @@ export interface ClusterServices {
   readonly calls: ClusterCalls;
   readonly workloads: ServiceImpl<typeof WorkloadService>;
   readonly admin: ServiceImpl<typeof ClusterAdminService>;
-  readonly beacons: ServiceImpl<typeof BeaconService>;
+  /** Absent means the node has no such service. */
+  readonly beacons?: ServiceImpl<typeof BeaconService>;
   /** For `info`. */
   facts(): ClusterFacts;
   /** Tells the members what is different about this node. */
@@ -85,7 +86,7 @@ export function routes(options: ServiceOptions): (router: ConnectRouter) => void
     router.service(ClusterService, clusterService(cluster.calls));
     router.service(WorkloadService, cluster.workloads);
     router.service(ClusterAdminService, cluster.admin);
-    router.service(BeaconService, cluster.beacons);
+    if (cluster.beacons !== undefined) router.service(BeaconService, cluster.beacons);
     router.service(ImageService, imageService(options.images));
     router.service(NodeService, nodeService(options));
     if (options.policy !== undefined) router.service(PolicyService, policyService(options.policy));

@@ -39,6 +39,11 @@ export class BeaconTeller {
     this.#identity = identity;
   }
 
+  /** Whether the beacon told last is signed by the key that the node has now. */
+  get isKeyCurrent(): boolean {
+    return this.#key !== undefined && isSameBytes(this.#key, this.#identity.publicKey);
+  }
+
   /** The beacon for these facts; the same object as before while nothing worth telling has changed. */
   tell(facts: BeaconFacts, nowMs: number): BeaconMetadata {
     const { nodeId, publicKey } = this.#identity;
@@ -54,8 +59,7 @@ export class BeaconTeller {
       pricePerGb: facts.pricePerGb,
       startingReputation: facts.startingReputation,
     });
-    const isKeySame = this.#key !== undefined && isSameBytes(this.#key, publicKey);
-    if (this.#told !== undefined && isKeySame && !isWorthTelling(this.#told, next)) return this.#told;
+    if (this.#told !== undefined && this.isKeyCurrent && !isWorthTelling(this.#told, next)) return this.#told;
     next.nodeSignature = this.#identity.sign("hypercore/beacon/1", beaconBytes(next)!);
     this.#key = publicKey;
     return this.#told = next;

@@ -91,7 +91,8 @@ export class NodeBeacon implements Disposable {
 
   /** What goes into the state of this node; the same object while it says the same. */
   metadata(): BeaconMetadata {
-    return this.#told ??= this.#measure();
+    if (this.#told === undefined || !this.#teller.isKeyCurrent) this.#told = this.#measure();
+    return this.#told;
   }
 
   /** What policies know of this node itself. */

@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { create } from "@bufbuild/protobuf";
+import { VmSpawnRequestSchema } from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import type { SigningContext } from "./beacon/identity.ts";
+import { verifyBeacon } from "./beacon/metadata.ts";
+import { memoryIdentity } from "./beacon/testing.ts";
+import { startNodes, type TestNode, until } from "./testing.ts";
+
+const ATTEST = "hypercore.v1.BeaconService/Attest";
+
+/** Asks `by` for an attestation of another node. */
+async function ask(by: TestNode, body: Record<string, string>) {
+  const answer = await by.call(ATTEST, body);
+  return { reason: "", ...answer } as {
+    nodeName: string;
+    nodeId: string;
+    verified?: boolean;
+    reason: string;
+    statement?: string;
+    remark?: string;
+  };
+}
+
+async function metricsOf({ running }: TestNode): Promise<string> {
+  return await (await fetch(`http://127.0.0.1:${running.httpAddress.port}/metrics`)).text();
+}
+
+Deno.test("nodes tell each other signed beacons, and attest what they are asked for", async (t) => {
+  const prices: Record<string, number> = { n1: 0.1, n2: 0.2, n3: 0.3 };
+  await using cluster = await startNodes(["n1", "n2", "n3"], (name) => ({
+    config: { beacon: { pricePerGb: prices[name], reputation: 0.7 } },
+  }));
+  const [n1, n2, n3] = cluster.nodes;
+
+  await t.step("every state carries its node's beacon, and the line to it is measured", async () => {
+    const headers = new Map(n1.running.cluster.core.nodes().map(({ id, header }) => [id, header]));
+    for (const { name, identity } of cluster.nodes) {
+      const { beacon } = headers.get(identity.nodeId)!;
+      assert.ok(verifyBeacon(beacon!, identity.publicKey), name);
+      assert.equal(beacon!.pricePerGb, prices[name]);
+      assert.ok(beacon!.nodeCapabilities.includes("runtime:runc"));
+    }
+    await until("probes have measured the lines, and policies know", () => {
+      const others = n1.running.cluster.policies.candidates().filter(({ name }) => name !== "n1");
+      return others.length === 2 &&
+        others.every(({ latencyMs, jitterMs, packetLossPercent }) =>
+          latencyMs! >= 0 && jitterMs! >= 0 && packetLossPercent! >= 0
+        );
+    });
+  });
+
+  await t.step("identity, state and workload are attested", async () => {
+    const identity = await ask(n1, { node: "n2" });
+    assert.equal(identity.verified, true, identity.reason);
+    const { name, nonce, type } = JSON.parse(identity.statement!);
+    assert.deepEqual([name, type, identity.nodeId], ["n2", "NODE_IDENTITY", n2.identity.nodeId]);
+    const again = await ask(n1, { node: n2.identity.nodeId });
+    assert.notEqual(JSON.parse(again.statement!).nonce, nonce);
+    await until("the state that it attests is the one that is known", async () => {
+      const state = await ask(n1, { node: "n2", type: "STATE_HASH" });
+      assert.equal(state.verified, true, state.reason);
+      return state.remark === "the same state is known here";
+    });
+    const request = create(VmSpawnRequestSchema, { imageRef: "web:1", node: "n3" });
+    const { id } = await n1.running.cluster.calls.spawn(request);
+    await until("it is known where it runs", () => n1.running.cluster.core.find(id).kind === "found");
+    await until("it attests the newest proof", async () => {
+      const workload = await ask(n1, { workload: id });
+      assert.equal(workload.verified, true, workload.reason);
+      const stated = JSON.parse(workload.statement!);
+      assert.deepEqual([workload.nodeName, stated.workload, stated.image], ["n3", id, "web:1"]);
+      return /^[0-9a-f]{64}$/.test(stated.proof_hash);
+    });
+    const elsewhere = await ask(n1, { node: "n2", workload: id });
+    assert.deepEqual([elsewhere.verified, elsewhere.statement], [undefined, undefined]);
+    assert.match(elsewhere.reason, /it refused: .*does not run here/);
+    assert.equal((await ask(n1, { node: "n1" })).verified, true);
+  });
+
+  await t.step(
+    "a node that signs with another key than its own is refused, until it signs with its own",
+    async () => {
+      const { sign } = n2.identity;
+      const forger = memoryIdentity();
+      n2.identity.sign = (context: SigningContext, bytes: Uint8Array) => forger.sign(context, bytes);
+      try {
+        const forged = await ask(n1, { node: "n2" });
+        assert.deepEqual([forged.verified, forged.reason], [undefined, "its signature is not good"]);
+      } finally {
+        n2.identity.sign = sign;
+      }
+      assert.equal((await ask(n1, { node: "n2" })).verified, true);
+    },
+  );
+
+  await t.step("after a rotation it attests with the new key", async () => {
+    await n2.call("hypercore.v1.IdentityService/Rotate", {});
+    await until("the others know the new key", async () => (await ask(n1, { node: "n2" })).verified === true);
+    await until("its beacon is signed by it", () => {
+      const { header } = n3.running.cluster.core.nodes().find(({ name }) => name === "n2")!;
+      return verifyBeacon(header!.beacon!, n2.identity.publicKey);
+    });
+  });
+
+  await t.step("who is not there or is asked for nonsense is said", async () => {
+    await assert.rejects(ask(n1, { node: "n9" }), /not_found: Cannot find node "n9"/);
+    await assert.rejects(ask(n1, { node: "n2", type: "X" }), /invalid_argument: Cannot attest "X"/);
+    await assert.rejects(ask(n1, { node: "n2", type: "WORKLOAD" }), /go together/);
+  });
+
+  const [asker, asked] = [await metricsOf(n1), await metricsOf(n2)];
+  assert.match(asker, /ibrl_beacon_attestations_total\{type="NODE_IDENTITY",result="verified"\} [4-9]/);
+  assert.match(asker, /ibrl_beacon_attestations_total\{type="NODE_IDENTITY",result="refused"\} [1-9]/);
+  assert.match(asker, /ibrl_beacon_attestation_latency_ms_count [1-9]/);
+  assert.match(asker, /ibrl_beacon_connected 0/);
+  assert.match(asked, /ibrl_beacon_attestations_total\{type="STATE_HASH",result="signed"\} [1-9]/);
+  assert.match(asked, /ibrl_beacon_attestations_total\{type="WORKLOAD",result="answer-refused"\} 1/);
+});
