@@ -1,6 +1,5 @@
 import type http2 from "node:http2";
-import type { TLSSocket } from "node:tls";
-import { Http2SessionManager } from "@connectrpc/connect-node";
+import { type Http2Call, Http2Link, MAX_LINKS_A_CALL } from "../../runtime/http2_link.ts";
 import { dialPeer, type PeerAddress, PROTOCOL } from "./handshake/dial.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { HandshakeError } from "./handshake/refusal.ts";
@@ -23,8 +22,6 @@ export interface PeerSessionOptions {
   observe?: Observe;
 }
 
-type RequestArguments = Parameters<Http2SessionManager["request"]>;
-
 /**
  * The one connection to a peer: dialled by the first call, shared by all, dialled anew by the next call after it was lost
  * or closed, or after the cluster's primary key changed. What connect-node calls a session manager.
@@ -34,12 +31,12 @@ export class PeerSession {
   readonly peer: PeerAddress;
   readonly #options: PeerSessionOptions;
   readonly #closing = new AbortController();
-  #current: Http2SessionManager | undefined;
+  #current: Http2Link | undefined;
   /** By what membership was proved on the current one. */
   #key: Uint8Array | undefined;
   /** Asked by the peer to end, or made with a key that is on its way out, and ending. */
-  #retiring: Http2SessionManager[] = [];
-  #dialling: Promise<Http2SessionManager> | undefined;
+  #retiring: Http2Link[] = [];
+  #dialling: Promise<Http2Link> | undefined;
   #waiting = 0;
 
   constructor(peer: PeerAddress, options: PeerSessionOptions) {
@@ -49,26 +46,26 @@ export class PeerSession {
 
   /** Whether calls are under way. */
   get isBusy(): boolean {
-    return this.#waiting > 0 || this.#retiring.some(isUsed) ||
-      this.#current !== undefined && isUsed(this.#current);
+    return this.#waiting > 0 || this.#current?.isBusy === true ||
+      this.#retiring.some(({ isBusy }) => isBusy);
   }
 
   /** Whether there is a connection, or is about to be one. */
   get isOpen(): boolean {
-    return this.#dialling !== undefined || this.#current !== undefined && isConnected(this.#current);
+    return this.#dialling !== undefined || this.#current?.isOpen === true;
   }
 
   /** Opens a stream. Throws `unavailable` where there is no connection to be had. */
-  async request(...request: RequestArguments): Promise<http2.ClientHttp2Stream> {
+  async request(...call: Http2Call): Promise<http2.ClientHttp2Stream> {
     this.#waiting++;
     try {
-      for (;;) {
-        const manager = await this.#connected();
+      for (let left = MAX_LINKS_A_CALL;;) {
+        const link = await this.#connected();
         try {
-          return failingWhenCutOff(await manager.request(...request));
+          return await link.request(...call);
         } catch (error) {
-          if (!(error instanceof SpentError)) throw error;
-          this.#retire(manager);
+          // It was lost before the call began.
+          if (link.isOpen || --left === 0) throw error;
         }
       }
     } finally {
@@ -78,8 +75,8 @@ export class PeerSession {
 
   /** Part of the session manager: tells that the connection is alive. */
   notifyResponseByteRead(stream: http2.ClientHttp2Stream): void {
-    this.#current?.notifyResponseByteRead(stream);
-    for (const manager of this.#retiring) manager.notifyResponseByteRead(stream);
+    this.#current?.heard(stream);
+    for (const link of this.#retiring) link.heard(stream);
   }
 
   /** Closes the connection; calls under way fail with `unavailable` and this reason. */
@@ -87,14 +84,14 @@ export class PeerSession {
     if (this.#closing.signal.aborted) return;
     const error = unreachable(this.peer.nodeId, reason);
     this.#closing.abort(error);
-    this.#current?.abort(error);
-    for (const manager of this.#retiring) manager.abort(error);
+    this.#current?.destroy(error);
+    for (const link of this.#retiring) link.destroy(error);
   }
 
-  async #connected(): Promise<Http2SessionManager> {
+  async #connected(): Promise<Http2Link> {
     this.#closing.signal.throwIfAborted();
     const current = this.#current;
-    if (current !== undefined && isConnected(current)) {
+    if (current !== undefined && current.isOpen) {
       if (this.#key === this.#options.keys.current()[0]) return current;
       // The peer closes it once the key is removed: what begins now is to outlive that.
       this.#retire(current);
@@ -108,7 +105,7 @@ export class PeerSession {
     if (this.#current !== undefined) this.#retire(this.#current);
   }
 
-  async #dial(): Promise<Http2SessionManager> {
+  async #dial(): Promise<Http2Link> {
     const { nodeId, keys, limits, observe } = this.#options;
     const startedMs = performance.now();
     const held = keys.current();
@@ -119,14 +116,18 @@ export class PeerSession {
         protocol: PROTOCOL.calls,
         signal: this.#closing.signal,
       });
-      const manager = sessionOver(socket, limits);
-      this.#current = manager;
-      this.#key = held[0];
-      const state = await manager.connect();
+      const link = await Http2Link.connect(AUTHORITY, () => socket, {
+        pingIntervalMs: limits.clientPingMs,
+        pingTimeoutMs: limits.pingTimeoutMs,
+        idleMs: limits.clientIdleMs,
+        settings: { initialWindowSize: STREAM_WINDOW_BYTES, enablePush: false },
+      });
+      if (this.#closing.signal.aborted) link.destroy();
       this.#closing.signal.throwIfAborted();
-      if (state === "error") throw manager.error() ?? new HandshakeError("closed", "us");
+      this.#current = link;
+      this.#key = held[0];
       observe?.({ kind: "dialled", ms: performance.now() - startedMs });
-      return manager;
+      return link;
     } catch (error) {
       this.#closing.signal.throwIfAborted();
       const reason = error instanceof HandshakeError ? error.refusal : "network";
@@ -135,55 +136,13 @@ export class PeerSession {
     }
   }
 
-  #retire(manager: Http2SessionManager): void {
-    if (this.#current !== manager) return;
+  #retire(link: Http2Link): void {
+    if (this.#current !== link) return;
     this.#current = undefined;
-    this.#retiring = [...this.#retiring.filter(isConnected), manager];
+    this.#retiring = [...this.#retiring.filter(({ isBusy }) => isBusy), link];
+    link.retire();
   }
-}
-
-/** The connection of a manager is used up; it would make a new one by itself. */
-class SpentError extends Error {}
-
-function sessionOver(socket: TLSSocket, limits: PeerLimits): Http2SessionManager {
-  let isSpent = false;
-  return new Http2SessionManager(AUTHORITY, {
-    pingIntervalMs: limits.clientPingMs,
-    pingTimeoutMs: limits.pingTimeoutMs,
-    idleConnectionTimeoutMs: limits.clientIdleMs,
-  }, {
-    settings: { initialWindowSize: STREAM_WINDOW_BYTES, enablePush: false },
-    createConnection() {
-      if (isSpent) throw new SpentError("Cannot reopen a connection between nodes: it must be dialled anew");
-      isSpent = true;
-      return socket;
-    },
-  });
-}
-
-/**
- * Deno closes the streams of a connection that was lost as if they had ended well; without an answer nobody would notice.
- */
-function failingWhenCutOff(stream: http2.ClientHttp2Stream): http2.ClientHttp2Stream {
-  let isAnswered = false;
-  stream.once("response", () => isAnswered = true);
-  stream.once("close", () => {
-    if (isAnswered || stream.rstCode !== 0 || stream.errored) return;
-    const lost = new Error("the connection was closed");
-    stream.emit("error", Object.assign(lost, { code: "ERR_HTTP2_STREAM_CANCEL" }));
-  });
-  return stream;
 }
 
 /** Bytes that a peer may be ahead of a slow reader, on one call. */
 const STREAM_WINDOW_BYTES = 256 << 10;
-
-function isConnected(manager: Http2SessionManager): boolean {
-  const state = manager.state();
-  return state !== "closed" && state !== "error";
-}
-
-function isUsed(manager: Http2SessionManager): boolean {
-  const state = manager.state();
-  return state === "open" || state === "verifying" || state === "connecting";
-}

@@ -1,7 +1,8 @@
+import type http2 from "node:http2";
 import net from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Containers } from "../../proto/gen/containerd/services/containers/v1/containers_pb.ts";
 import { Content } from "../../proto/gen/containerd/services/content/v1/content_pb.ts";
 import { Diff } from "../../proto/gen/containerd/services/diff/v1/diff_pb.ts";
@@ -13,6 +14,7 @@ import { Namespaces } from "../../proto/gen/containerd/services/namespaces/v1/na
 import { Snapshots } from "../../proto/gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "../../proto/gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Version } from "../../proto/gen/containerd/services/version/v1/version_pb.ts";
+import { type Http2Call, Http2Link, MAX_LINKS_A_CALL } from "../http2_link.ts";
 import { describeCall, type FailedCall, runtimeErrorFromConnect } from "./errors.ts";
 
 /** Deadline of a unary call that names none, in milliseconds. */
@@ -59,14 +61,12 @@ export class ContainerdClient implements AsyncDisposable {
   readonly snapshots: Client<typeof Snapshots>;
   readonly tasks: Client<typeof Tasks>;
   readonly version: Client<typeof Version>;
-  readonly #session: Http2SessionManager;
+  readonly #session: Session;
 
   constructor(options: ContainerdClientOptions) {
     this.socket = options.socket;
     this.namespace = options.namespace;
-    this.#session = new Http2SessionManager(BASE_URL, {}, {
-      createConnection: () => net.connect(options.socket),
-    });
+    this.#session = new Session(options.socket);
     const transport = containerdTransport(
       createGrpcTransport({
         baseUrl: BASE_URL,
@@ -96,7 +96,7 @@ export class ContainerdClient implements AsyncDisposable {
 
   /** Closes the connection; calls in flight fail with `unavailable`. */
   [Symbol.asyncDispose](): Promise<void> {
-    this.#session.abort();
+    this.#session.close();
     return Promise.resolve();
   }
 }
@@ -154,3 +154,51 @@ async function* translated<T>(
     throw translate(error);
   }
 }
+
+/** The connection to the socket: made by the first call, and again by the next call after it was lost. */
+class Session {
+  readonly authority = BASE_URL;
+  readonly #socket: string;
+  #link: Http2Link | undefined;
+  #connecting: Promise<Http2Link> | undefined;
+  #isClosed = false;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  async request(...call: Http2Call): Promise<http2.ClientHttp2Stream> {
+    for (let left = MAX_LINKS_A_CALL;;) {
+      const link = this.#link?.isOpen ? this.#link : await (this.#connecting ??= this.#connect());
+      try {
+        return await link.request(...call);
+      } catch (error) {
+        // It was lost before the call began.
+        if (link.isOpen || --left === 0) throw error;
+      }
+    }
+  }
+
+  /** Part of the session manager. */
+  notifyResponseByteRead(stream: http2.ClientHttp2Stream): void {
+    this.#link?.heard(stream);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#link?.destroy(CLOSED);
+  }
+
+  async #connect(): Promise<Http2Link> {
+    try {
+      if (this.#isClosed) throw CLOSED;
+      const link = await Http2Link.connect(BASE_URL, () => net.connect(this.#socket));
+      if (this.#isClosed) link.destroy(CLOSED);
+      return this.#link = link;
+    } finally {
+      this.#connecting = undefined;
+    }
+  }
+}
+
+const CLOSED = new ConnectError("connection aborted", Code.Canceled);
