@@ -16,7 +16,7 @@ import type { Membership } from "../membership/membership.ts";
 import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./cluster_messages.ts";
 
 /** Longest wait for the answer to a call, milliseconds: the connection may have to be made first. */
-export const CALL_WAIT_MS = 2_000;
+export const CALL_WAIT_MS = 5_000;
 /** Bytes that the envelope and the query's own fields leave for a request. */
 const REQUEST_ROOM_BYTES = 700;
 

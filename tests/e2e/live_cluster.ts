@@ -1,4 +1,5 @@
 import { TestLan } from "../support/lan.ts";
+import type { WireOptions } from "../support/slow_wire.ts";
 import { LiveAgent, until } from "./live_agent.ts";
 
 /** A gossip key for tests. */
@@ -10,6 +11,8 @@ export interface LiveClusterOptions {
   flags?: readonly string[];
   /** Further flags of one agent, by its place. */
   flagsOf?: (i: number) => readonly string[];
+  /** What the cable of one agent is like, by its place; absent means as good as a cable is. */
+  cableOf?: (i: number) => WireOptions | undefined;
 }
 
 /**
@@ -27,6 +30,10 @@ export class LiveCluster implements AsyncDisposable {
   static async start(size: number, options: LiveClusterOptions = {}): Promise<LiveCluster> {
     await using undo = new AsyncDisposableStack();
     const lan = undo.use(await TestLan.create(size));
+    for (let i = 0; i < size; i++) {
+      const cable = options.cableOf?.(i);
+      if (cable !== undefined) await lan.slow(i, cable);
+    }
     const agents: LiveAgent[] = [];
     for (let i = 0; i < size; i++) {
       const join = i === 0 ? [] : ["--join", TestLan.address(0)];

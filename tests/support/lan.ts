@@ -17,6 +17,8 @@ const TABLE = "lab";
  * ```
  */
 export class TestLan implements AsyncDisposable {
+  readonly #cables = new Map<number, Deno.ChildProcess>();
+
   private constructor(
     readonly hosts: readonly TestHost[],
     private readonly wire: TestHost,
@@ -46,17 +48,24 @@ export class TestLan implements AsyncDisposable {
     return `${NET}.${i + 1}`;
   }
 
-  /** Makes a host's cable delay and lose packets, in both directions alike; once for each host. */
+  /** Makes a host's cable delay and lose packets, in both directions alike; again for other figures. */
   async slow(i: number, options: WireOptions): Promise<void> {
     const { wire } = this;
     const [port, far, near] = [`port${i}`, `far${i}`, `near${i}`];
-    await wire.run("ip", "link", "add", far, "type", "veth", "peer", "name", near);
-    await wire.run("ip", "link", "set", port, "nomaster");
-    await wire.run("ip", "link", "set", near, "master", "br0", "up");
-    await wire.run("ip", "link", "set", far, "up");
+    const before = this.#cables.get(i);
+    if (before === undefined) {
+      await wire.run("ip", "link", "add", far, "type", "veth", "peer", "name", near);
+      await wire.run("ip", "link", "set", port, "nomaster");
+      await wire.run("ip", "link", "set", near, "master", "br0", "up");
+      await wire.run("ip", "link", "set", far, "up");
+    } else {
+      before.kill("SIGKILL");
+      await before.status;
+    }
     const program = new URL("./slow_wire.ts", import.meta.url).pathname;
     const args = ["run", "-A", "--no-config", "--no-check", program, port, far, JSON.stringify(options)];
     const cable = wire.spawn(Deno.execPath(), args, { stdin: "null", stdout: "piped", stderr: "inherit" });
+    this.#cables.set(i, cable);
     const reader = cable.stdout.getReader();
     const { value } = await reader.read();
     await reader.cancel();
