@@ -105,6 +105,11 @@ export class Placement {
     return chosen.map(({ id }) => id);
   }
 
+  /** Nodes that were asked and have not answered: slow ones, or the question or the answer was lost. */
+  silent(): string[] {
+    return [...this.#asked].filter((id) => !this.#offers.has(id) && !this.#refusals.has(id));
+  }
+
   /** A node would take it. An offer of a node that was not asked counts as well, when it may have it. */
   offered(nodeId: string, offer: Offer | undefined): void {
     const candidate = this.#byId.get(nodeId);
@@ -124,8 +129,7 @@ export class Placement {
   /** Whether waiting for more answers is of no use. */
   get isSettled(): boolean {
     if (this.#options.mode === "first" && this.#offers.size > 0) return true;
-    for (const id of this.#asked) if (!this.#offers.has(id) && !this.#refusals.has(id)) return false;
-    return true;
+    return this.silent().length === 0;
   }
 
   /**

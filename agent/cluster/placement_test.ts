@@ -171,6 +171,7 @@ Deno.test("who did not answer is said to be silent; a cluster without nodes has 
   const placing = placement(["a", "b"].map((id) => candidate(id)));
   placing.ask();
   placing.refused("a", "no memory is left");
+  assert.deepEqual(placing.silent(), ["b"]);
   assert.match(placing.error().message, /name-a: no memory is left; name-b: did not answer/);
   assert.match(placement([]).error().message, /there is no node/);
 });

@@ -31,6 +31,8 @@ import { askForOffers } from "./offers.ts";
 
 /** Longest wait for offers in a small cluster, milliseconds; it ends when all have answered. */
 export const OFFER_WAIT_MS = 400;
+/** Where nobody took it, those who did not answer are asked again, and waited for this long, milliseconds. */
+export const ASK_AGAIN_MS: readonly number[] = [1_000, 4_000];
 /** Time a node of the original gets to pull and start, milliseconds. */
 export const GO_SPAWN_MS = 60_000;
 
@@ -242,6 +244,8 @@ class Round {
   readonly #isSure: boolean;
   /** Of this node when it is the only one: said as it is. */
   #ownRefusal: unknown;
+  /** How often the silent ones were asked again. */
+  #timesAgain = 0;
 
   constructor(
     parts: PlacerParts,
@@ -292,16 +296,21 @@ class Round {
       const nodeId = this.#placement.next();
       if (nodeId !== undefined) return nodeId;
       const asked = this.#placement.ask();
+      const silent = asked.length === 0 ? this.#placement.silent() : [];
+      if (silent.length > 0 && this.#timesAgain < ASK_AGAIN_MS.length) {
+        await this.#ask(new Set(silent), ASK_AGAIN_MS[this.#timesAgain++]);
+        continue;
+      }
       if (asked.length === 0) {
         if (this.isAlone && this.#ownRefusal !== undefined) throw this.#ownRefusal;
         throw new RuntimeError("exhausted", this.#placement.error().message);
       }
       if (this.isAlone && this.#isSure) return asked[0];
-      await this.#ask(new Set(asked));
+      await this.#ask(new Set(asked), OFFER_WAIT_MS);
     }
   }
 
-  async #ask(asked: ReadonlySet<string>): Promise<void> {
+  async #ask(asked: ReadonlySet<string>, timeoutMs: number): Promise<void> {
     const { self, local, membership } = this.#parts;
     const placement = this.#placement;
     const own = asked.has(self.id)
@@ -320,7 +329,7 @@ class Round {
       own,
       askForOffers(membership, this.#question, {
         members,
-        timeoutMs: OFFER_WAIT_MS,
+        timeoutMs,
         signal: this.#signal,
         call: ({ id }, request, signal) => this.#parts.peer(id).offer(request, { signal }),
         onAnswer: (answer) => {
