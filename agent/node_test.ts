@@ -86,7 +86,12 @@ async function start(overrides: Partial<AgentConfig> = {}, token: string | undef
   const ring = { keys: [], isNew: false };
   const parts = { engine, images, proxy, identity, ring, token, version: "1.2.3", log: silentLog };
   const dataDir = await Deno.makeTempDir({ prefix: "hc-node-" });
-  const node = await startNode({ ...config, dataDir, ...overrides }, parts, new AbortController().signal);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => Deno.remove(dataDir, { recursive: true }));
+  const node = undo.use(
+    await startNode({ ...config, dataDir, ...overrides }, parts, new AbortController().signal),
+  );
+  const owned = undo.move();
   return {
     node,
     engine,
@@ -94,10 +99,7 @@ async function start(overrides: Partial<AgentConfig> = {}, token: string | undef
     identity,
     api: `http://127.0.0.1:${node.apiAddress.port}`,
     http: `http://127.0.0.1:${node.httpAddress.port}`,
-    async [Symbol.asyncDispose]() {
-      await node[Symbol.asyncDispose]();
-      await Deno.remove(dataDir, { recursive: true });
-    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 
