@@ -61,12 +61,14 @@ Deno.test("a workload moves with its id and URL, and a drained node is left empt
   for (const agent of cluster.agents) {
     await cluster.until(`${agent.name} serves it`, async () => /Hello/.test(await agent.page("web")));
   }
-  await n1.ok("drain", "n2");
+  const drained = (await n1.ok("drain", "n2", "--json")).trim().split("\n").map((line) => JSON.parse(line));
+  assert.deepEqual(drained.map(({ step }) => step), ["placing", "started", "stopping", "moved"]);
+  assert.deepEqual(drained.at(-1), { id, step: "moved", node: "n1", detail: "" });
   await cluster.until("it is back on n1", async () => (await findOn(n1, id))?.node === "n1");
   const { code, err } = await n1.cli(["spawn", "--image", "test/web:1", "--node", "n2"]);
   assert.equal(code, 1);
   assert.match(err, /n2: it is cordoned/);
-  await n1.ok("uncordon", "n2");
+  assert.deepEqual(JSON.parse(await n1.ok("uncordon", "n2", "--json")), { node: "n2", cordoned: false });
   await cluster.until("n1 knows", async () => (await n1.ok("members")).includes("alive  "));
   await n1.ok("stop", await n1.spawn("--image", "test/web:1", "--node", "n2"));
 });

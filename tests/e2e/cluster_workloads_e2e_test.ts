@@ -1,31 +1,10 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
 import { TestLan } from "../support/lan.ts";
+import { ECHO_COMMAND, echoImage, streamedDown, streamedUp, upgraded } from "./echo_workload.ts";
 import type { LiveAgent } from "./live_agent.ts";
 import { findOn, type ListedWorkload, listOn, LiveCluster, step } from "./live_cluster.ts";
 import { Load } from "./load.ts";
-
-/** Answers each request with what came: the head as the workload saw it, then its input, byte for byte, as it comes. */
-const ECHO = `#!/bin/sh
-head=""
-while read -r line; do
-  line=$(printf %s "$line" | tr -d '\\r')
-  [ -z "$line" ] && break
-  head="$head$line
-"
-done
-case "$head" in
-*[Uu]pgrade:*)
-  printf 'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'
-  exec cat ;;
-*/stream*)
-  printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\nfirst\\n'
-  while [ ! -e /tmp/go ]; do usleep 20000; done
-  printf 'last\\n' ;;
-*)
-  printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\n%s' "$head" ;;
-esac
-`;
 
 Deno.test("workloads of three agents that are one cluster", async (test) => {
   await using cluster = await LiveCluster.start(3, {
@@ -142,54 +121,29 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
 
   await step(
     test,
-    "rule 7: an upgrade and a streamed body pass through the hop; the client's address is not forgeable",
+    "rule 7: an upgrade and bodies that are streamed either way pass through the hop; the client's address is not forgeable",
     async () => {
-      const layer = { "bin/echo-http": { content: ECHO, mode: 0o755 } };
-      const image = busyboxImage({ layers: [layer] });
-      await n3.load(image, "test/echo:1");
-      const id = await n1.spawn(
-        ...["--image", "test/echo:1", "--ports", "8080:8080", "--node", "n3"],
-        ...["--", "nc", "-ll", "-p", "8080", "-e", "/bin/echo-http"],
-      );
-      const host = `Host: ${id}.example.com`;
-      await cluster.until("n1 serves it", async () => /^host:/im.test(await n1.page(id)));
+      await n3.load(echoImage(), "test/echo:1");
+      const args = ["--image", "test/echo:1", "--ports", "8080:8080", "--node", "n3"];
+      const id = await n1.spawn(...args, "--", ...ECHO_COMMAND);
+      await everywhere("it is served", async (agent) => /^host:/im.test(await agent.page(id)));
+      const forged = ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "Forwarded: for=6.6.6.6"];
+      const headers = [`Host: ${id}.example.com`, ...forged, "X-Real-IP: 6.6.6.6"];
+      // From n2, through n1's proxy, to n3.
       const seen = await n2.curl(
-        ...[
-          "-H",
-          host,
-          "-H",
-          "X-Forwarded-For: 6.6.6.6",
-          "-H",
-          "Forwarded: for=6.6.6.6",
-          "-H",
-          "X-Real-IP: 6.6.6.6",
-        ],
+        ...headers.flatMap((header) => ["-H", header]),
         `http://${TestLan.address(0)}:8080/`,
       );
-      assert.match(seen, /^x-forwarded-for: .*10\.77\.0\.2$/im);
+      assert.match(seen, /^x-forwarded-for: (.*, )?10\.77\.0\.2$/im);
+      assert.match(seen, /^x-forwarded-proto: http$/im);
+      assert.match(seen, new RegExp(`^host: ${id}\\.example\\.com$`, "im"));
       assert.doesNotMatch(seen, /^(x-real-ip|forwarded): .*6\.6\.6\.6/im);
-      // The last entry is what the cluster says; what comes before it is the client's own claim.
-      const upgraded = await n1.host.runCommand({
-        program: "/bin/sh",
-        args: [
-          "-c",
-          `{ printf 'GET / HTTP/1.1\\r\\n${host}\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'; ` +
-          `sleep 1; printf 'ping over the hop\\n'; sleep 1; } | timeout 10 busybox nc 127.0.0.1 8080`,
-        ],
-        timeoutMs: 20_000,
-      });
-      assert.match(upgraded.stdout, /^HTTP\/1.1 101 [^]*ping over the hop/);
-      const stream = n1.host.spawn("curl", ["-sN", "-m", "30", "-H", host, "http://127.0.0.1:8080/stream"], {
-        stdout: "piped",
-        stderr: "null",
-      });
-      let body = "";
-      for await (const text of stream.stdout.pipeThrough(new TextDecoderStream())) {
-        body += text;
-        // The rest is not written before the first part has come through.
-        if (body === "first\n") await n2.ok("exec", id, "touch", "/tmp/go");
-      }
-      assert.equal(body, "first\nlast\n");
+      assert.equal(
+        await upgraded(n1, id, "ping over the hop\n"),
+        "HTTP/1.1 101 Switching Protocols\nping over the hop\n",
+      );
+      assert.equal(await streamedDown(n1, id), "first\nlast\n");
+      assert.equal(await streamedUp(n1, id), "whole\n");
       await n1.ok("stop", id, "--grace", "0");
       await gone(id);
     },
