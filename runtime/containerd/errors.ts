@@ -108,6 +108,8 @@ function codeOf(failure: ConnectError): RuntimeErrorCode {
 function isConnectionLoss(failure: ConnectError): boolean {
   if (failure.code === Code.Unavailable || failure.code === Code.Canceled) return true;
   if (/^http\/2 (stream|connection) closed/.test(failure.rawMessage)) return true;
+  // An answer that was cut off; containerd never leaves the status out.
+  if (failure.rawMessage === "protocol error: missing status") return true;
   for (let cause = failure.cause; cause instanceof Error; cause = cause.cause) {
     const code = (cause as { code?: unknown }).code;
     if (typeof code === "string" && /^(E[A-Z]+|ERR_(HTTP2|STREAM|SOCKET)_[A-Z_]+)$/.test(code)) return true;
