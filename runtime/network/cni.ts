@@ -36,6 +36,7 @@ export interface CniCall {
   netnsPath: string;
   ifName: string;
   prevResult?: CniResult;
+  /** Keeps the call from being made; one that has begun goes on to its end. */
   signal?: AbortSignal;
 }
 
@@ -67,6 +68,11 @@ export class CniDriver {
   /** Calls a plugin; the result is there for ADD only. Throws {@linkcode RuntimeError}. */
   async call(call: CniCall): Promise<CniResult | undefined> {
     const { verb, plugin, containerId } = call;
+    if (call.signal?.aborted) {
+      throw new RuntimeError("canceled", `Cannot ${verb} network of "${containerId}": canceled`, {
+        cause: call.signal.reason,
+      });
+    }
     const path = await this.find(plugin.type);
     const config = { cniVersion: CNI_VERSION, name: call.network, ...plugin, prevResult: call.prevResult };
     const { code, stdout, stderr } = await this.options.run({
@@ -80,8 +86,8 @@ export class CniDriver {
         CNI_PATH: this.options.cniPath.join(":"),
       },
       stdin: JSON.stringify(config),
+      // Not killed by a cancellation: a plugin's children would go on, and make behind the back of DEL what it removes.
       timeoutMs: CNI_PLUGIN_TIMEOUT_MS,
-      signal: call.signal,
     });
     if (code !== 0) throw pluginError(call, stdout.trim() || stderr.trim() || `exit code ${code}`);
     return verb === "ADD" ? parseResult(call, stdout) : undefined;

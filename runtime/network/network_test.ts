@@ -51,6 +51,28 @@ Deno.test("a ruleset names its guests, and a listing is taken apart again", () =
   assert.doesNotMatch(rules, /veth1/);
 });
 
+Deno.test("a plugin that has begun goes on to its end; a canceled call is not made", async () => {
+  const abort = new AbortController();
+  let calls = 0;
+  const cni = new CniDriver({
+    cniPath: ["/bin"],
+    run: (request) => {
+      calls++;
+      assert.equal(request.signal, undefined, "its children would be on their own");
+      abort.abort();
+      return Promise.resolve({ code: 0, stdout: "{}", stderr: "" });
+    },
+  });
+  const call = { network: "n", plugin: { type: "true" }, containerId: "c", netnsPath: "/n", ifName: "eth0" };
+  const { signal } = abort;
+  assert.deepEqual(await cni.call({ ...call, verb: "ADD", signal }), {});
+  await assert.rejects(
+    cni.call({ ...call, verb: "ADD", signal }),
+    (error: unknown) => error instanceof RuntimeError && error.code === "canceled",
+  );
+  assert.equal(calls, 1);
+});
+
 Deno.test("plugin errors come as typed errors, from stdout or stderr, JSON or not", async () => {
   const cases: [string, string, string, RegExp][] = [
     ['{"code":999,"msg":"boom","details":"more"}', "", "failed", /CNI plugin true: boom: more/],
