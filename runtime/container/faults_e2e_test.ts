@@ -117,6 +117,19 @@ Deno.test("a call of create whose answer is lost, as when containerd is killed, 
   }
 });
 
+Deno.test("the directory of a snapshot that a killed containerd did not live to note is in nobody's way", async () => {
+  await using bench = await EngineBench.start();
+  const directory = `${bench.containerd.dir}/root/io.containerd.snapshotter.v1.overlayfs/snapshots`;
+  const last = Math.max(...[...Deno.readDirSync(directory)].map(({ name }) => Number(name)));
+  for (let number = last + 1; number < last + 10; number++) await Deno.mkdir(`${directory}/${number}`);
+  for (let round = 0; round < 3; round++) {
+    const id = bench.id();
+    await bench.engine.create(bench.spec(id));
+    await bench.engine.remove(id, { graceMs: 0 });
+  }
+  await assertClean(bench, "directories were in the way");
+});
+
 Deno.test("an agent killed at any step of create leaves what the next one's garbage collection removes", async () => {
   await using bench = await EngineBench.start();
   for (const step of CREATE_STEPS) {

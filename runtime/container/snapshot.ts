@@ -4,6 +4,7 @@ import { isNotFound } from "../containerd/errors.ts";
 import { RuntimeError } from "../errors.ts";
 import { type EngineContext, snapshotKey } from "./context.ts";
 import { SNAPSHOT_OWNER_LABEL } from "./record.ts";
+import { pastLeftover } from "../containerd/leftover.ts";
 import { untilDone } from "../containerd/until_done.ts";
 
 /** A lease that its maker did not live to end is ended by containerd after this time, in milliseconds. */
@@ -73,7 +74,7 @@ export async function prepareSnapshot(
     return mounts;
   };
   try {
-    return await prepare();
+    return await pastLeftover(prepare);
   } catch (error) {
     // Left by an agent that did not live to finish, or by the run before.
     if (!(error instanceof RuntimeError && error.code === "already-exists")) throw error;

@@ -1,6 +1,7 @@
 import type { KeyedMutex } from "../keyed_mutex.ts";
 import { type ContainerdClient, inLease, NO_TIMEOUT } from "../containerd/client.ts";
 import { isNotFound } from "../containerd/errors.ts";
+import { pastLeftover } from "../containerd/leftover.ts";
 import { RuntimeError } from "../errors.ts";
 import { leaseSnapshot } from "./lease.ts";
 import type { Descriptor } from "./manifest.ts";
@@ -58,10 +59,9 @@ async function unpackAlone(context: UnpackContext, layer: LayerToUnpack): Promis
   const { client, snapshotter, leaseId, signal } = context;
   if (await hasSnapshot(context, layer.chainId)) return false;
   const key = `extract-${crypto.randomUUID()} ${layer.chainId}`;
-  const { mounts } = await client.snapshots.prepare({ snapshotter, key, parent: layer.parent }, {
-    signal,
-    ...inLease(leaseId),
-  });
+  const { mounts } = await pastLeftover(() =>
+    client.snapshots.prepare({ snapshotter, key, parent: layer.parent }, { signal, ...inLease(leaseId) })
+  );
   try {
     const { applied } = await client.diff.apply({
       diff: {
