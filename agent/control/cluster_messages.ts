@@ -31,12 +31,28 @@ export function packMessage(message: ClusterMessage): Uint8Array<ArrayBuffer> {
   return toBinary(ClusterMessageSchema, message);
 }
 
-/** A refusal in the original's envelope. */
+/**
+ * Bytes of an answer to a query: Serf drops what makes a packet of more than 1 KiB, in which the name of the node that answers
+ * and its own fields stand, too.
+ */
+export const MAX_ANSWER_BYTES = 800;
+/** Bytes of a refusal's text. */
+export const MAX_REFUSAL_BYTES = 512;
+
+/** The beginning of a text, as much as fits; what is left out shows as `…`. */
+export function cutText(text: string, maxBytes: number): string {
+  if (new TextEncoder().encode(text).length <= maxBytes) return text;
+  const bytes = new Uint8Array(Math.max(0, maxBytes - 3));
+  const { read } = new TextEncoder().encodeInto(text, bytes);
+  return `${text.slice(0, read)}…`;
+}
+
+/** A refusal in the original's envelope, cut where it would not fit an answer. */
 export function encodeRefusal(error: string, node: string): Uint8Array<ArrayBuffer> {
   return encodeClusterMessage(
     ClusterEvent.ERROR,
     ErrorResponseSchema,
-    create(ErrorResponseSchema, { error, node }),
+    create(ErrorResponseSchema, { error: cutText(error, MAX_REFUSAL_BYTES), node }),
   );
 }
 

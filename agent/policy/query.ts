@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import {
   ClusterEvent,
@@ -10,6 +10,7 @@ import {
   type VmSpawnRequest,
   VmSpawnRequestSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { cutText, MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES } from "../control/cluster_messages.ts";
 import type { NetworkRules } from "../../runtime/network/rules.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { PlacementRequest, Violation } from "./facts.ts";
@@ -68,7 +69,7 @@ export async function answerPolicyQuery(
       ...findings(query.policyType, { policy, placement, judge: parts.judge }),
     });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = cutText(error instanceof Error ? error.message : String(error), MAX_REFUSAL_BYTES);
     return create(ClusterMessageSchema, {
       event: ClusterEvent.ERROR,
       wrappedMessage: anyPack(ErrorResponseSchema, create(ErrorResponseSchema, { error: reason })),
@@ -191,13 +192,20 @@ function isUint32(value: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff;
 }
 
+/** The answer; the longest findings are cut until it fits a packet. */
 function message(query: PolicyQuery, context: Record<string, string>): ClusterMessage {
-  const { workloadId, policyType } = query;
-  return create(ClusterMessageSchema, {
-    event: ClusterEvent.POLICY_QUERY,
-    wrappedMessage: anyPack(
-      PolicyQuerySchema,
-      create(PolicyQuerySchema, { workloadId, policyType, context }),
-    ),
-  });
+  const { policyType } = query;
+  const workloadId = query.workloadId.slice(0, MAX_REASON_LENGTH);
+  const found = { ...context };
+  for (;;) {
+    const answer = create(PolicyQuerySchema, { workloadId, policyType, context: found });
+    const message = create(ClusterMessageSchema, {
+      event: ClusterEvent.POLICY_QUERY,
+      wrappedMessage: anyPack(PolicyQuerySchema, answer),
+    });
+    const [longest] = Object.keys(found).sort((a, b) => found[b].length - found[a].length);
+    const fits = toBinary(ClusterMessageSchema, message).length <= MAX_ANSWER_BYTES;
+    if (fits || found[longest].length < 2) return message;
+    found[longest] = cutText(found[longest], Math.floor(found[longest].length * 0.75));
+  }
 }

@@ -7,6 +7,7 @@ import {
   ErrorResponseSchema,
   PolicyQuerySchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { MAX_ANSWER_BYTES, packMessage } from "../control/cluster_messages.ts";
 import { parseSpawn } from "../workloads/parse_spawn.ts";
 import { request } from "../workloads/testing.ts";
 import { policyContext } from "./context.ts";
@@ -125,4 +126,34 @@ Deno.test("a node's state names its policy, its mode and the node's tags", () =>
   assert.equal(enforcementLevel, "enforce");
   assert.deepEqual(tags, ["disk=ssd", "zone=a"]);
   assert.equal(policyContext(undefined, {}).policyId, "");
+});
+
+Deno.test("an answer fits a packet, however much there is to say", async () => {
+  const cidr = (i: number) => `10.${i}.0.0/16`;
+  const ports = Array.from({ length: 60 }, (_, i) => 1_000 + 2 * i);
+  const wordy = parse({
+    permissions: {
+      allowed_env_keys: [],
+      allowed_images: ["x".repeat(200)],
+      required_labels: ["l".repeat(60)],
+    },
+    network: {
+      egress: Array.from({ length: 9 }, (_, i) => ({ cidr: cidr(i), ports })),
+      ingress_ports: ports,
+    },
+  });
+  const context = {
+    image_ref: `registry.example/${"y".repeat(180)}:1`,
+    env_keys: Array.from({ length: 20 }, (_, i) => `K${i}_${"z".repeat(80)}`).join(","),
+  };
+  for (const type of ["SCHEDULING", "PERMISSION", "NETWORK"]) {
+    const answer = await ask(wordy, type, { context });
+    assert.equal(answer.event, ClusterEvent.POLICY_QUERY);
+    assert.ok(packMessage(answer).length <= MAX_ANSWER_BYTES, type);
+    const found = await findings(wordy, type, { context });
+    assert.match(JSON.stringify(found), /…/, type);
+    assert.equal(found.node, "n1");
+  }
+  const failed = await ask(wordy, "x".repeat(5_000), { context });
+  assert.ok(packMessage(failed).length <= MAX_ANSWER_BYTES);
 });
