@@ -14,9 +14,9 @@ import { untilDone } from "../containerd/until_done.ts";
 export const DEFAULT_GRACE_MS = 5_000;
 
 /**
- * Stops the container and removes every trace of it, in the order that leaks nothing: process, network, snapshot,
- * log, and last the record, by which garbage collection finds what an agent did not live to finish. Every step is
- * idempotent, so that all of it can be done again.
+ * Stops the container and removes every trace of it, in the order that leaks nothing: the process first, then its
+ * network, snapshot and files side by side, and last the record, by which garbage collection finds what an agent did
+ * not live to finish. Every step is idempotent, so that all of it can be done again.
  */
 export async function removeContainer(
   context: EngineContext,
@@ -46,13 +46,15 @@ export async function removeContainer(
         signal,
       }));
   }
-  await step("network", () => network.detach(id));
-  await step("snapshot", () => removeSnapshot(context, id, signal));
-  // A containerd that was killed in the middle has forgotten a shim that still runs.
-  await step(
-    "files",
-    () => allDone([io.release(id, { keepLog: true }), specs.release(id), endLostProcesses(context, id)]),
-  );
+  await allDone([
+    step("network", () => network.detach(id)),
+    step("snapshot", () => removeSnapshot(context, id, signal)),
+    // A containerd that was killed in the middle has forgotten a shim that still runs.
+    step(
+      "files",
+      () => allDone([io.release(id, { keepLog: true }), specs.release(id), endLostProcesses(context, id)]),
+    ),
+  ]);
   if (container === undefined) return;
   await step(
     "record",
