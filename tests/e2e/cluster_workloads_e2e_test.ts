@@ -3,7 +3,7 @@ import { busyboxImage } from "../support/images.ts";
 import { TestLan } from "../support/lan.ts";
 import { ECHO_COMMAND, echoImage, streamedDown, streamedUp, upgraded } from "./echo_workload.ts";
 import type { LiveAgent } from "./live_agent.ts";
-import { findOn, type ListedWorkload, listOn, LiveCluster, step } from "./live_cluster.ts";
+import { findOn, listOn, LiveCluster, step } from "./live_cluster.ts";
 import { Load } from "./load.ts";
 
 Deno.test("workloads of three agents that are one cluster", async (test) => {
@@ -240,23 +240,40 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     },
   );
 
-  await step(test, "rule 1 and 3: a restart of the whole cluster keeps everything", async () => {
-    const ids = await Promise.all(
-      agents.map(({ name }) => n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--node", name)),
-    );
-    await everywhere("all are known", async (agent) => (await listOn(agent)).length === 3);
-    const byId = (all: ListedWorkload[]) =>
-      all.map(({ id, node, url, generation }) => ({ id, node, url, generation }));
-    const before = byId(await listOn(n1));
-    await Promise.all(agents.map((agent) => agent.end("SIGTERM")));
-    await Promise.all(agents.map((agent) => agent.run()));
-    await cluster.isWhole();
-    await everywhere("all are known and run", async (agent) => {
-      return (await listOn(agent)).filter(({ status }) => status === "running").length === 3;
-    });
-    for (const agent of agents) assert.deepEqual(byId(await listOn(agent)), before);
-    for (const id of ids) {
-      await everywhere("it is served", async (agent) => /Hello/.test(await agent.page(id)));
-    }
-  });
+  await step(
+    test,
+    "rule 1 and 3: a restart of the whole cluster, and a power cut, keep everything",
+    async () => {
+      const ids = await Promise.all(
+        agents.map(({ name }) => n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--node", name)),
+      );
+      await everywhere("all are known", async (agent) => (await listOn(agent)).length === 3);
+      const before = await listOn(n1);
+      const isBack = async (restarts: number) => {
+        await cluster.isWhole();
+        await everywhere("each runs where it was", async (agent) => {
+          const view = await listOn(agent);
+          return before.every(({ id, node, url }) =>
+            view.some((each) =>
+              each.id === id && each.node === node && each.url === url && each.status === "running" &&
+              each.restarts === restarts
+            )
+          );
+        });
+        for (const id of ids) {
+          await everywhere("it is served", async (agent) => /Hello/.test(await agent.page(id)));
+        }
+        for (const agent of agents) assert.equal((await listOn(agent)).length, 3);
+      };
+      const pids = ids.map((id, i) => agents[i].shimPids(id));
+      await Promise.all(agents.map((agent) => agent.end("SIGTERM")));
+      await Promise.all(agents.map((agent) => agent.run()));
+      await isBack(0);
+      assert.deepEqual(ids.map((id, i) => agents[i].shimPids(id)), pids);
+      await Promise.all(agents.map((agent) => agent.killMachine()));
+      assert.deepEqual(ids.flatMap((id, i) => agents[i].shimPids(id)), []);
+      await Promise.all(agents.map((agent) => agent.run()));
+      await isBack(1);
+    },
+  );
 });
