@@ -40,13 +40,19 @@ Deno.test("nodes tell each other signed beacons, and attest what they are asked 
       assert.equal(beacon!.pricePerGb, prices[name]);
       assert.ok(beacon!.nodeCapabilities.includes("runtime:runc"));
     }
-    await until("probes have measured the lines, and policies know", () => {
-      const others = n1.running.cluster.policies.candidates().filter(({ name }) => name !== "n1");
-      return others.length === 2 &&
-        others.every(({ latencyMs, jitterMs, packetLossPercent }) =>
-          latencyMs! >= 0 && jitterMs! >= 0 && packetLossPercent! >= 0
-        );
+    await until("probes have measured the lines", async () => {
+      const { beacons } = await n1.call("hypercore.v1.BeaconService/List", {}) as {
+        beacons: Record<string, unknown>[];
+      };
+      assert.deepEqual(beacons.map(({ nodeName }) => nodeName).sort(), ["n1", "n2", "n3"]);
+      const others = beacons.filter(({ isSelf }) => !isSelf);
+      return others.every(({ latencyMs, jitterMs, packetLoss, ownWeight, reputation, verified }) => {
+        const isMeasured = [latencyMs, jitterMs, packetLoss].every((value) => typeof value === "number");
+        return isMeasured && Number(ownWeight) > 0 && Number(reputation) > 0.7 && verified === true;
+      });
     });
+    const candidates = n1.running.cluster.policies.candidates();
+    assert.ok(candidates.every(({ latencyMs, reputation }) => latencyMs! >= 0 && reputation! >= 0.7));
   });
 
   await t.step("identity, state and workload are attested", async () => {

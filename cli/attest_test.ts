@@ -53,3 +53,37 @@ Deno.test("attest prints what a node signed; its exit code says whether that was
     assert.match(err, message);
   }
 });
+
+Deno.test("beacon lists how the nodes do, and whether a registry knows this one", async () => {
+  await using api = await serveFakeApi({
+    beacons: {
+      list: () => ({
+        registry: "disconnected",
+        registryReason: "nobody answers",
+        beacons: [
+          { nodeName: "n2", nodeId: "id-2", reputation: 0.75, ownScore: 0.9, ownWeight: 40, observers: 3 },
+          {
+            nodeName: "n1",
+            isSelf: true,
+            verified: true,
+            latencyMs: 1.5,
+            packetLoss: 0,
+            capabilities: ["kvm"],
+          },
+        ],
+      }),
+    },
+  });
+  const { code, out } = await runCli(["beacon", "--api", api.address]);
+  assert.equal(code, 0);
+  const [, n1, n2, last] = out.split("\n").map((line) => line.split(/ {2,}/));
+  assert.deepEqual(n1, ["n1*", "yes", "1.5 ms", "-", "0.0 %", "0", "0", "-", "-", "0", "kvm"]);
+  assert.deepEqual(n2, ["n2", "no", "-", "-", "-", "0", "0", "0.75", "0.90 of 40", "3", "-"]);
+  assert.deepEqual(last, ["registry: disconnected: nobody answers"]);
+  const json = JSON.parse((await runCli(["beacon", "--json", "--api", api.address])).out);
+  assert.deepEqual([json.registry, json.beacons[0].node, json.beacons[1].reputation], [
+    "disconnected",
+    "n1",
+    0.75,
+  ]);
+});

@@ -15,6 +15,16 @@ export function addTrustCommands(program: Command, client: AsClient, io: Io, fin
   addIdentityCommands(program, client, io, finish);
   addProofCommands(program, client, io, finish);
   addAttestCommand(program, client, io, finish);
+  client(
+    program.command("beacon").description(
+      "how the nodes do: lines, prices and reputation, as this node sees them",
+    ),
+  )
+    .addOption(jsonOption())
+    .action(async (options) => {
+      const { beacon } = await import("./commands/beacon.ts");
+      finish(await beacon(options as never, io));
+    });
 }
 
 function addIdentityCommands(program: Command, client: AsClient, io: Io, finish: Finish): void {

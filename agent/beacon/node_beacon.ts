@@ -1,12 +1,27 @@
-import type { BeaconMetadata } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import {
+  type BeaconMetadata,
+  type PeerObservation,
+  PeerObservationSchema,
+} from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
+import type { NodeSummary } from "../cluster/reads.ts";
 import type { LocalFacts } from "../policy/local.ts";
 import type { Measured } from "../policy/remote.ts";
 import { detectCapabilities, type DetectingEngine } from "./capabilities.ts";
 import type { NodeIdentity } from "./identity.ts";
 import { type LineFigures, LineQuality, type ProbeResult } from "./line_quality.ts";
 import { BeaconTeller } from "./metadata.ts";
+import { idBytes, idText } from "./node_id.ts";
+import {
+  type Deed,
+  haveMoved,
+  type Judgement,
+  Reputation,
+  type SharedObservation,
+  type Testimony,
+} from "./reputation.ts";
 
 /** What the operator says of a node in its beacon. */
 export interface BeaconConfig {
@@ -20,6 +35,8 @@ export const DEFAULT_BEACON: BeaconConfig = { pricePerGb: 0, reputation: 0.5 };
 
 /** Time between two looks at what was measured, milliseconds. */
 export const BEACON_REFRESH_MS = 5_000;
+/** Time between two samples of other nodes' proofs, milliseconds. */
+export const SAMPLE_MS = 60_000;
 /** Time between two looks at what the machine can do, milliseconds. */
 export const DETECT_MS = 600_000;
 /** An agent's start waits no longer than this for what the machine can do, milliseconds. */
@@ -33,7 +50,16 @@ export interface MeasuredMembership {
     rttMs(name: string): number | undefined;
     isAlive(name: string): boolean;
   };
+  /** By name. */
+  named(name: string): ClusterMember | undefined;
   listen(listener: { memberEvent?(member: ClusterMember, what: string): void }): () => void;
+}
+
+/** Where a beacon learns what the others say, and what their proofs are worth. */
+export interface BeaconSources {
+  nodes(): readonly NodeSummary[];
+  /** Verifies a proof of any other node. */
+  sampleProof?(): { nodeId: string; deed: Deed } | undefined;
 }
 
 /** What a {@linkcode NodeBeacon} is made of. */
@@ -53,7 +79,12 @@ export class NodeBeacon implements Disposable {
   readonly #teller: BeaconTeller;
   readonly #lines = new LineQuality();
   readonly #stack = new DisposableStack();
+  readonly #reputation: Reputation;
   #membership: MeasuredMembership | undefined;
+  #sources: BeaconSources | undefined;
+  #observations: PeerObservation[] = [];
+  #shared: readonly SharedObservation[] = [];
+  #sampledMs = 0;
   #capabilities: string[] = [];
   #detectedMs = -Infinity;
   #told: BeaconMetadata | undefined;
@@ -62,6 +93,7 @@ export class NodeBeacon implements Disposable {
     this.#options = options;
     this.#config = options.config ?? DEFAULT_BEACON;
     this.#teller = new BeaconTeller(options.identity);
+    this.#reputation = new Reputation({ selfId: options.identity.nodeId });
   }
 
   /** Looks at the machine, and begins to measure once it is connected. */
@@ -76,12 +108,15 @@ export class NodeBeacon implements Disposable {
     return beacon;
   }
 
-  /** Measures with this membership from now on. */
-  connect(membership: MeasuredMembership): void {
+  /** Measures with this membership from now on, and hears what the others say. */
+  connect(membership: MeasuredMembership, sources: BeaconSources): void {
     this.#membership = membership;
-    this.#stack.defer(
-      membership.serf.listenProbes((outcome) => this.#lines.record(outcome, performance.now())),
-    );
+    this.#sources = sources;
+    this.#stack.defer(membership.serf.listenProbes((outcome) => {
+      this.#lines.record(outcome, performance.now());
+      const id = membership.named(outcome.node)?.id;
+      if (id !== undefined) this.note(id, outcome.via === "failed" ? "probe-failed" : "probe-answered");
+    }));
     this.#stack.defer(membership.listen({
       memberEvent: (member, what) => {
         if (what === "failed" || what === "left" || what === "reaped") this.#lines.forget(member.name);
@@ -95,18 +130,46 @@ export class NodeBeacon implements Disposable {
     return this.#told;
   }
 
+  /** What this node saw of others, for its state; the same list while it says the same. */
+  observations(): PeerObservation[] {
+    return this.#observations;
+  }
+
+  /** Another node did something, for it or against it. */
+  note(nodeId: string, deed: Deed): void {
+    this.#reputation.note(nodeId, deed, performance.now());
+  }
+
+  /** What this node thinks of a node. */
+  judge({ id, header }: Pick<NodeSummary, "id" | "header">): Judgement {
+    const start = id === this.#options.identity.nodeId
+      ? this.#config.reputation
+      : header?.beacon?.startingReputation ?? 0;
+    return this.#reputation.judge(id, start, performance.now());
+  }
+
   /** What policies know of this node itself. */
   localFacts(): LocalFacts {
     const { capabilities, queueDepth, pricePerGb, reputation } = this.#facts();
     return { capabilities, queueDepth, pricePerGb, reputation };
   }
 
-  /** What this node has measured of the line to another, by its name; by network coordinates where no probe was answered. */
-  measured(name: string): Measured {
+  /**
+   * What this node has measured of the line to another, by network coordinates where no probe was answered; and what it
+   * thinks of it, where that node has a beacon or was seen to do something.
+   */
+  measured(node: Pick<NodeSummary, "id" | "name" | "header">): Measured {
+    const { name } = node;
     const figures: LineFigures = this.#lines.to(name, performance.now());
     const serf = this.#membership?.serf;
     const byCoordinates = serf?.isAlive(name) ? serf.rttMs(name) : undefined;
-    return { ...(byCoordinates !== undefined && { latencyMs: byCoordinates }), ...figures };
+    const judgement = this.judge(node);
+    const isKnown = node.header?.beacon !== undefined || judgement.ownWeight > 0;
+    return {
+      ...(byCoordinates !== undefined && { latencyMs: byCoordinates }),
+      ...figures,
+      ...(isKnown && { reputation: judgement.score }),
+    };
   }
 
   /** Looks at what was measured; done every {@linkcode BEACON_REFRESH_MS} by itself. */
@@ -116,9 +179,11 @@ export class NodeBeacon implements Disposable {
         this.#options.log.warn("cannot look at what this machine can do", { error: String(error) });
       });
     }
-    const before = this.#told;
+    this.#listen();
+    const [beacon, observations] = [this.#told, this.#observations];
     this.#told = this.#measure();
-    if (this.#told !== before) this.#options.onChange();
+    this.#observe();
+    if (this.#told !== beacon || this.#observations !== observations) this.#options.onChange();
   }
 
   [Symbol.dispose](): void {
@@ -130,9 +195,43 @@ export class NodeBeacon implements Disposable {
       capabilities: this.#capabilities,
       queueDepth: this.#membership?.serf.queueDepth.total ?? 0,
       pricePerGb: this.#config.pricePerGb,
-      reputation: this.#config.reputation,
+      reputation: this.judge({ id: this.#options.identity.nodeId, header: undefined }).score,
       startingReputation: this.#config.reputation,
     };
+  }
+
+  /** Takes what the others say, and looks at one of their proofs now and then. */
+  #listen(): void {
+    const nowMs = performance.now();
+    const testimonies = (this.#sources?.nodes() ?? []).flatMap((
+      { id, isSelf, isVerified, life, header },
+    ): Testimony[] =>
+      isSelf || !isVerified || life !== "live" || header === undefined ? [] : [{
+        by: id,
+        observations: header.observations.map(({ nodeId, score, weight }) => ({
+          nodeId: idText(nodeId),
+          score,
+          weight,
+        })),
+      }]
+    );
+    this.#reputation.hear(testimonies, nowMs);
+    if (nowMs - this.#sampledMs < SAMPLE_MS) return;
+    this.#sampledMs = nowMs;
+    const sample = this.#sources?.sampleProof?.();
+    if (sample !== undefined) this.note(sample.nodeId, sample.deed);
+  }
+
+  /** Makes the list anew that is shared, when it says something else. */
+  #observe(): void {
+    const shared = this.#reputation.share(performance.now()).filter(({ nodeId }) =>
+      idBytes(nodeId) !== undefined
+    );
+    if (!haveMoved(this.#shared, shared)) return;
+    this.#shared = shared;
+    this.#observations = shared.map(({ nodeId, score, weight }) =>
+      create(PeerObservationSchema, { nodeId: idBytes(nodeId), score, weight })
+    );
   }
 
   #measure(): BeaconMetadata {

@@ -6,5 +6,7 @@ export type BeaconObservation =
   | { kind: "answered"; type: AttestationType | "unknown"; result: "signed" | "refused" }
   /** This node asked another, and verified what came back. */
   | { kind: "asked"; type: AttestationType; result: "verified" | "refused"; latencyMs: number }
+  /** A state was not believed; how it came. */
+  | { kind: "state-refused"; via: "event" | "owner" | "relay" }
   /** Whether an external registry knows this node. */
   | { kind: "registry"; isConnected: boolean };

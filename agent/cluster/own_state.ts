@@ -105,7 +105,7 @@ export class OwnState {
     return this.#header;
   }
 
-  /** Whether beacon data or proofs have changed that are to be told later: call {@linkcode update} again then. */
+  /** Whether beacon data, observations or proofs have changed that are to be told later: call {@linkcode update} again then. */
   get quietDueMs(): number | undefined {
     return this.#isQuietPending ? this.#quietSinceMs + QUIET_CHANGE_MS : undefined;
   }
@@ -136,8 +136,8 @@ export class OwnState {
     );
     if (steps.length === 0 && !isDynamic) return [];
     if (isLoud) this.#quietSinceMs = time.steadyMs;
-    const beacon = isLoud || header ? local.beacon : this.#header.beacon;
-    this.#header = this.#newHeader({ ...local, beacon });
+    const { beacon, observations } = isLoud || header ? local : this.#header;
+    this.#header = this.#newHeader({ ...local, beacon, observations });
     return this.#commit(steps, time.wallMs);
   }
 
@@ -309,14 +309,15 @@ export class OwnState {
   /** Whether the part of the header that differences may leave out is new. */
   #changedHeader(local: LocalState, isLoud: boolean): boolean {
     const next = this.#newHeader(local);
-    const isBeaconSame = equals(
-      NodeStateResponseSchema,
-      create(NodeStateResponseSchema, { beacon: this.#header.beacon }),
-      create(NodeStateResponseSchema, { beacon: next.beacon }),
-    );
+    const isBeaconSame = equals(NodeStateResponseSchema, this.#quiet(this.#header), this.#quiet(next));
     const isRestSame = equals(NodeStateResponseSchema, this.#static(this.#header), this.#static(next));
     if (isRestSame && !isBeaconSame && !isLoud) this.#isQuietPending = true;
     return !isRestSame || (!isBeaconSame && isLoud);
+  }
+
+  /** What changes all the time. */
+  #quiet({ beacon, observations }: NodeStateResponse): NodeStateResponse {
+    return create(NodeStateResponseSchema, { beacon, observations });
   }
 
   #static({ node, policy, tags, agentVersion, publicKey }: NodeStateResponse): NodeStateResponse {
@@ -329,7 +330,7 @@ export class OwnState {
 
   #newHeader(local: Partial<LocalState>): NodeStateResponse {
     const { node: { id, name, ip }, agentVersion, signer } = this.#options;
-    const { capacity, cordoned, tags, policy, beacon } = local;
+    const { capacity, cordoned, tags, policy, beacon, observations } = local;
     return create(NodeStateResponseSchema, {
       node: { id, name, ip },
       beacon,
@@ -340,6 +341,7 @@ export class OwnState {
       agentVersion,
       publicKey: signer?.publicKey,
       rotations: [...signer?.rotations ?? []],
+      observations,
       incarnation: this.#incarnation,
       version: this.#version,
     });

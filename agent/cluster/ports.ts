@@ -13,10 +13,12 @@ export interface ClusterMember {
 }
 
 /** A workload of this node, as it is told to others: the values of its environment are left out. */
-export type LocalState = Pick<
-  NodeStateResponse,
-  "workloads" | "capacity" | "cordoned" | "tags" | "policy" | "beacon"
->;
+export type LocalState =
+  & Pick<
+    NodeStateResponse,
+    "workloads" | "capacity" | "cordoned" | "tags" | "policy" | "beacon"
+  >
+  & Partial<Pick<NodeStateResponse, "observations">>;
 
 /** A version of a node's state. */
 export interface StateVersion {
@@ -54,6 +56,8 @@ export type ClusterEffect =
   | { kind: "routes" }
   /** Another node's workload changed: for the cluster's event stream. */
   | { kind: "workload"; nodeId: string; id: string; change: WorkloadChange }
+  /** A state was not believed. `owner`: it came from where the node itself should be. */
+  | { kind: "refused"; nodeId: string; via: "event" | "owner" | "relay" }
   /** For the cluster's event stream and the log. */
   | { kind: "note"; nodeId: string; text: string };
 

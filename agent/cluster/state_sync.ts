@@ -203,7 +203,7 @@ export class StateSync {
         if (via !== "relay") this.#need(nodeId, false);
         break;
       case "refused":
-        this.#refuse(nodeId, outcome.reason);
+        this.#refuse(nodeId, { reason: outcome.reason, via });
     }
     return outcome;
   }
@@ -216,8 +216,9 @@ export class StateSync {
     }
   }
 
-  #refuse(nodeId: string, reason: string): void {
+  #refuse(nodeId: string, { reason, via }: { reason: string; via: Via }): void {
     this.refused++;
+    this.#context.emit({ kind: "refused", nodeId, via });
     const { nowMs, parts: { table } } = this.#context;
     if (table.get(nodeId) === undefined) return;
     if (nowMs - (this.#notedMs.get(nodeId) ?? -Infinity) < NOTE_MS) return;

@@ -54,6 +54,8 @@ export interface AttestationParts {
   nowMs(): number;
   elapsedMs(): number;
   observe?(observation: BeaconObservation): void;
+  /** Told what an answer says of its node, where nobody else can be behind it. */
+  onDeed?(nodeId: string, deed: "attested" | "contradiction"): void;
 }
 
 type Response = MessageInitShape<typeof AttestResponseSchema>;
@@ -80,6 +82,8 @@ export class Attestations {
     const latencyMs = elapsedMs() - startMs;
     const judged = "reason" in result ? result : this.#compare(result, { nodeId, type, workload });
     const verified = !("reason" in judged);
+    // An answer that is not signed as it should be may be anybody's.
+    if (!("reason" in result)) this.#parts.onDeed?.(nodeId, verified ? "attested" : "contradiction");
     observe?.({ kind: "asked", type, result: verified ? "verified" : "refused", latencyMs });
     const facts = { nodeName: view.nodeName(nodeId), nodeId, type, latencyMs };
     if ("reason" in judged) return { ...facts, verified, reason: judged.reason };

@@ -38,6 +38,7 @@ import { moverParts } from "./mover_parts.ts";
 import { peerService } from "./peer_service.ts";
 import { Placer } from "./placer.ts";
 import { PolicyNodes } from "./policy_nodes.ts";
+import { sampleProof } from "./proof_sample.ts";
 import { QueryAnswers } from "./query_answers.ts";
 
 /** This node's part in its cluster, put together. Nothing here decides. */
@@ -122,7 +123,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       tags: config.tags,
       isCordoned: () => durable.isCordoned,
       policy: parts.policyContext,
-      beacon: parts.beacon && (() => parts.beacon!.metadata()),
+      beacon: parts.beacon,
       isBuried: (id) => core.isStopped(id),
     });
     const policies = this.policies = new ClusterPolicies({
@@ -131,7 +132,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       nodes: new PolicyNodes({
         core,
         self: parts.policies.self,
-        measured: ({ name }) => parts.beacon?.measured(name) ?? { latencyMs: membership.rttMs(name) },
+        measured: (node) => parts.beacon?.measured(node) ?? { latencyMs: membership.rttMs(node.name) },
       }),
       find: findWhole({
         own: (idOrName) => {
@@ -151,6 +152,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       existing: (id) => view.spawned(id),
       named: (name) => view.named(name),
       judge: (request, options) => policies.judge(request, options),
+      observe: (id, deed) => parts.beacon?.note(id, deed),
       mode: "ranked",
       random: systemRandom(),
       newId: parts.newId,
@@ -165,6 +167,10 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       durable,
       events: this.events,
       nodeName: (id) => view.nodeName(id),
+      onRefused: ({ nodeId: id, via }) => {
+        parts.observeBeacon?.({ kind: "state-refused", via });
+        if (via === "owner") parts.beacon?.note(id, "state-forged");
+      },
       signal: this.#closing.signal,
       log,
     });
@@ -217,7 +223,16 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     });
     const { proofs: ownProofs } = parts;
     const claimOf = (id: string) => this.#claimOf(id);
-    const proofs = ownProofs && joinProofs(ownProofs, { view, client, nodeName, claimOf });
+    const proofs = ownProofs && joinProofs(ownProofs, {
+      view,
+      client,
+      nodeName,
+      claimOf,
+      onVerdict: (id, result) => {
+        if (result === "INVALID") parts.beacon?.note(id, "log-invalid");
+        if (result === "VALID") parts.beacon?.note(id, "proof-valid");
+      },
+    });
     this.proofs = proofs?.service;
     const attestations = new Attestations({
       node: { id: nodeId, name: nodeName, version: parts.version },
@@ -230,8 +245,9 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       nowMs: Date.now,
       elapsedMs: () => performance.now(),
       observe: parts.observeBeacon,
+      onDeed: (id, deed) => parts.beacon?.note(id, deed),
     });
-    this.beacons = beaconService({ attestations });
+    this.beacons = beaconService({ attestations, nodes: () => core.nodes(), beacon: parts.beacon });
     network.resolveWith((id) => this.#locatePeer(id));
     network.serve((router) => {
       router.service(PeerService, peerService({ core, driver: this.#driver, local, manager, setCordoned }));
@@ -255,7 +271,11 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         log,
       }),
     );
-    parts.beacon?.connect(membership);
+    parts.beacon?.connect(membership, {
+      nodes: () => core.nodes(),
+      sampleProof: () =>
+        sampleProof({ list: () => core.list(), claimOf, random: (limit) => systemRandom().int(limit) }),
+    });
     this.localChanged();
     membership.keepJoining(config.joins);
   }

@@ -20,6 +20,8 @@ export interface JoinProofsParts {
   nodeName: string;
   /** Who another node is known to be, where that is known. */
   claimOf?: (nodeId: string) => IdentityClaim | undefined;
+  /** Told what the log of another node turned out to be. */
+  onVerdict?: (nodeId: string, result: "VALID" | "INVALID" | "UNKNOWN") => void;
 }
 
 /** The proofs of the whole cluster, as one of its nodes offers them. */
@@ -72,6 +74,7 @@ export function joinProofs(own: NodeProofs, parts: JoinProofsParts): JoinedProof
       claimOf,
       toldHash: (id) => find(id)?.workload.proof?.proofHash,
       observe: own.observe,
+      onVerdict: parts.onVerdict,
     }),
     answer: (message) => queries.answer(message),
   };

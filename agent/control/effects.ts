@@ -26,6 +26,8 @@ export interface EffectParts {
   durable: DurableFacts;
   events: ClusterEvents;
   nodeName(nodeId: string): string;
+  /** Told of each state that was not believed. */
+  onRefused?: (effect: ClusterEffect & { kind: "refused" }) => void;
   signal: AbortSignal;
   log: Log;
 }
@@ -68,6 +70,8 @@ export class Effects {
         return this.#background(() => manager.syncRoutes());
       case "workload":
         return events.emitChange(nodeName(effect.nodeId), effect.id, effect.change);
+      case "refused":
+        return this.#parts.onRefused?.(effect);
       case "note":
         log.info("cluster", { node: nodeName(effect.nodeId), note: effect.text });
         return events.emit(nodeName(effect.nodeId), { case: "note", value: effect.text });

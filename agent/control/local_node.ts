@@ -1,6 +1,5 @@
 import { create } from "@bufbuild/protobuf";
 import {
-  type BeaconMetadata,
   type Offer,
   OfferSchema,
   type PolicyContext,
@@ -13,6 +12,7 @@ import { RuntimeError } from "../../runtime/errors.ts";
 import type { CreateOptions } from "../../runtime/engine.ts";
 import type { Images } from "../api/services.ts";
 import { workloadState } from "../api/convert.ts";
+import type { NodeBeacon } from "../beacon/node_beacon.ts";
 import type { LocalState } from "../cluster/ports.ts";
 import type { Placement } from "../workloads/spawner.ts";
 import type { WorkloadRecord } from "../workloads/labels.ts";
@@ -29,8 +29,8 @@ export interface LocalNodeParts {
   isCordoned: () => boolean;
   /** What its state says of its policy; nothing by default. */
   policy?: () => PolicyContext;
-  /** Its beacon; nothing by default. */
-  beacon?: () => BeaconMetadata;
+  /** Its beacon, and what it saw of others; nothing by default. */
+  beacon?: Pick<NodeBeacon, "metadata" | "observations">;
   /** Whether a workload of this id was stopped for good, at this generation or a later one. */
   isBuried: (id: string, generation: bigint) => boolean;
 }
@@ -98,7 +98,8 @@ export class LocalNode {
       cordoned: isCordoned(),
       tags: { ...tags },
       policy: this.#parts.policy?.(),
-      beacon: this.#parts.beacon?.(),
+      beacon: this.#parts.beacon?.metadata(),
+      observations: this.#parts.beacon?.observations() ?? [],
     };
   }
 

@@ -59,6 +59,8 @@ export interface PlacerParts {
   named(name: string): string | undefined;
   /** Judges a request on all nodes. Throws what is wrong with it everywhere. */
   judge?: (request: VmSpawnRequest, options: { id?: string }) => Promise<JudgedRequest>;
+  /** Told whether a node that was asked to start a workload did. */
+  observe?: (nodeId: string, deed: "spawn-kept" | "spawn-broken") => void;
   mode: PlacementMode;
   random: Random;
   newId(): string;
@@ -140,10 +142,14 @@ export class Placer {
       try {
         const response = await this.#start(nodeId, round.request, options);
         round.chosen(nodeId);
+        this.#parts.observe?.(nodeId, "spawn-kept");
         return { nodeId, response };
       } catch (error) {
         options.signal?.throwIfAborted();
         if (round.isAlone || (error instanceof RuntimeError && FINAL.includes(error.code))) throw error;
+        // Somebody else may have taken the room since it was offered.
+        const isTaken = error instanceof RuntimeError && error.code === "exhausted";
+        if (!isTaken) this.#parts.observe?.(nodeId, "spawn-broken");
         round.failed(nodeId, error);
       }
     }

@@ -9,6 +9,7 @@ export class BeaconMetrics {
   readonly #connected: Gauge;
   readonly #attestations: Counter;
   readonly #latency: Histogram;
+  readonly #refused: Counter;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -29,6 +30,13 @@ export class BeaconMetrics {
       buckets: LATENCY_BUCKETS_MS,
       registers,
     });
+    this.#refused = new Counter({
+      name: "hypercore_states_refused_total",
+      help: "States of other nodes that were not believed (forged, replayed or damaged), by how they came",
+      labelNames: ["via"],
+      registers,
+    });
+    for (const via of ["event", "owner", "relay"]) this.#refused.inc({ via }, 0);
     this.#connected.set(0);
     // There from the start, so that a rate can be taken of them.
     for (const type of ATTESTATION_TYPES) {
@@ -48,6 +56,8 @@ export class BeaconMetrics {
       case "asked":
         this.#attestations.inc({ type: observation.type, result: observation.result });
         return this.#latency.observe(observation.latencyMs);
+      case "state-refused":
+        return this.#refused.inc({ via: observation.via });
       case "registry":
         return this.#connected.set(observation.isConnected ? 1 : 0);
     }

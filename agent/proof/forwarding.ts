@@ -17,6 +17,8 @@ export interface ProofForwardingParts extends Pick<ForwardingParts, "locate" | "
   /** Hash of the newest proof of a workload that its node's state has told of. */
   toldHash?: (workloadId: string) => string | undefined;
   observe?: (observation: ProofObservation) => void;
+  /** Told what the log of another node turned out to be. */
+  onVerdict?: (nodeId: string, result: "VALID" | "INVALID" | "UNKNOWN") => void;
 }
 
 /**
@@ -61,6 +63,7 @@ export function clusterProofs(local: Proofs, parts: ProofForwardingParts): Proof
         wantedHash: request.proofHash || undefined,
       });
       parts.observe?.({ kind: "verified", result: verdict.result });
+      parts.onVerdict?.(nodeId, verdict.result);
       return verdictMessage(verdict, { workloadId: id, nodeId, verifiedBy: parts.nodeName });
     },
   };
