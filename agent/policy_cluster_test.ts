@@ -1,14 +1,18 @@
 import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
 import {
+  BeaconMetadataSchema,
   ClusterEvent,
   ErrorResponseSchema,
   PolicyQuerySchema,
   type VmSpawnRequest,
   VmSpawnRequestSchema,
+  VmSpawnResponseSchema,
 } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./control/cluster_messages.ts";
-import { startNodes, type TestNode, until } from "./testing.ts";
+import { encodeFragments } from "./cluster/go_fragments.ts";
+import { GOSSIP } from "./cluster/tags.ts";
+import { joinAs, startNodes, type TestNode, until } from "./testing.ts";
 
 const EXPLAIN = "hypercore.v1.PolicyService/Explain";
 const ZONES: Record<string, string> = { n1: "eu-1", n2: "eu-2", n3: "us-1" };
@@ -175,3 +179,53 @@ Deno.test("a permissive policy admits everywhere, prefers what it likes, and log
   assert.match(metrics, /ibrl_policy_violations_total\{rule="rules\.node_tags",mode="permissive"\} [1-9]/);
   assert.match(metrics, /ibrl_policy_evaluations_total\{outcome="admitted"\} [1-9]/);
 });
+
+Deno.test("a node of the original's kind takes what the policies let it have, by query, and nothing else", async () => {
+  const { nodes: [n1], ...cluster } = await startNodes(["n1"], () => ({ config: { beacon: DEAR } }));
+  await using _cluster = cluster;
+  await using go = await joinAs(n1, "go", {});
+  const spawned: VmSpawnRequest[] = [];
+  go.listen((event) => {
+    if (event.kind !== "query") return;
+    const message = decodeClusterMessage(event.payload);
+    if (message instanceof Error || message.event !== ClusterEvent.SPAWN) return;
+    const request = unwrap(message, VmSpawnRequestSchema)!;
+    if (!request.dryRun) spawned.push(request);
+    const response = create(
+      VmSpawnResponseSchema,
+      request.dryRun ? {} : { id: "made-by-go", url: "http://go" },
+    );
+    go.respond(event, encodeClusterMessage(ClusterEvent.SPAWN, VmSpawnResponseSchema, response));
+  });
+  const beacon = create(BeaconMetadataSchema, { pricePerGb: 0.01, reputationScore: "1", latencyMs: 1 });
+  const fragments = encodeFragments({ name: "go", uuid: crypto.randomUUID(), workloads: [], beacon });
+  for (const fragment of fragments) go.userEvent(GOSSIP.stateBroadcast, fragment);
+  await until("its price is known", () => {
+    return n1.running.cluster.policies.candidates().some(({ name, pricePerGb }) =>
+      name === "go" && pricePerGb
+    );
+  });
+  const policyOf = (policy: Record<string, unknown>) =>
+    JSON.stringify({ name: "own", mode: "enforce", ...policy });
+  const cheap = { max_price_per_gb: 0.05 };
+
+  const placed = await spawn(n1, { policyJson: policyOf({ rules: cheap }) });
+  assert.deepEqual([placed.id, placed.node, spawned.length], ["made-by-go", "go", 1]);
+
+  const refusals: [Record<string, unknown>, RegExp][] = [
+    [
+      { rules: { ...cheap, min_reputation_score: 0.9 } },
+      /go: policy "own": rules\.min_reputation_score: reputation is not known/,
+    ],
+    [
+      { rules: cheap, network: { egress: [] } },
+      /go: policy "own": network: it does not enforce network policies/,
+    ],
+  ];
+  for (const [policy, reason] of refusals) {
+    await assert.rejects(spawn(n1, { policyJson: policyOf(policy) }), { code: "exhausted", message: reason });
+  }
+  assert.equal(spawned.length, 1);
+});
+
+const DEAR = { pricePerGb: 0.2, reputation: 0.5 };

@@ -1,3 +1,4 @@
+import { createSerf, type Serf } from "../gossip/mod.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import { silentLog } from "../runtime/log.ts";
 import { MemoryEngine } from "../runtime/testing/memory_engine.ts";
@@ -5,6 +6,7 @@ import type { Images } from "./api/services.ts";
 import type { RotatableIdentity } from "./beacon/identity_live.ts";
 import { memoryIdentity } from "./beacon/testing.ts";
 import type { AgentConfig, ClusterConfig } from "./config.ts";
+import { USER_EVENT_LIMIT } from "./membership/membership.ts";
 import { type NodeParts, type RunningNode, startNode } from "./node.ts";
 import { FakeProxy } from "./workloads/testing.ts";
 
@@ -51,6 +53,23 @@ export async function startNodes(
     }));
   const owned = stack.move();
   return { nodes, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** A member of the test's own that is no agent, so that it can say anything. */
+export async function joinAs(node: TestNode, name: string, tags: Record<string, string>): Promise<Serf> {
+  const serf = await createSerf({
+    name,
+    bind: { host: "127.0.0.1", port: 0 },
+    profile: "local",
+    tags,
+    serf: { userEventSizeLimit: USER_EVENT_LIMIT },
+  });
+  const { host, port } = node.running.cluster.membership.self.address;
+  await serf.join([`${host}:${port}`]);
+  await until(`${name} is a member`, () => {
+    return node.running.cluster.core.nodes().some((each) => each.name === name && each.life === "live");
+  });
+  return serf;
 }
 
 /** Waits until it holds. */

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { create, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { createSerf, type Serf } from "../gossip/mod.ts";
 import {
   NodeStateResponseSchema,
   TombstoneSchema,
@@ -16,27 +15,9 @@ import { rootHash, signedBytes, stateRoot } from "./cluster/state_digest.ts";
 import { headerDigest, workloadDigest } from "./cluster/state_digest.ts";
 import { GOSSIP, PROTOCOL_VERSION, TAG } from "./cluster/tags.ts";
 import { local, workload } from "./cluster/testing.ts";
-import { USER_EVENT_LIMIT } from "./membership/membership.ts";
-import { startNodes, type TestNode, until } from "./testing.ts";
+import { joinAs, startNodes, type TestNode, until } from "./testing.ts";
 
 const IDS = { genuine: "00000000000a", later: "00000000000b", forged: "00000000000f" };
-
-/** A member that speaks our protocol by hand, so that it can say anything. */
-async function joinAs(node: TestNode, name: string, tags: Record<string, string>): Promise<Serf> {
-  const serf = await createSerf({
-    name,
-    bind: { host: "127.0.0.1", port: 0 },
-    profile: "local",
-    tags,
-    serf: { userEventSizeLimit: USER_EVENT_LIMIT },
-  });
-  const { host, port } = node.running.cluster.membership.self.address;
-  await serf.join([`${host}:${port}`]);
-  await until(`${name} is a member`, () => {
-    return node.running.cluster.core.nodes().some((each) => each.name === name && each.life === "live");
-  });
-  return serf;
-}
 
 /** A node's own statements, signed by its identity. */
 class Statements {
