@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
+import type { LiveAgent } from "./live_agent.ts";
 import { findOn, LiveCluster } from "./live_cluster.ts";
 
-Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with its id, URL and secrets, and once after heal", async () => {
+/** Of a workload. */
+const OWN_POLICY = {
+  name: "own",
+  mode: "enforce",
+  rules: { not_nodes: ["n1"] },
+  network: { egress: [{ protocol: "tcp", ports: [4443] }] },
+};
+
+Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with its id, URL, secrets and policy, and once after heal", async () => {
   await using cluster = await LiveCluster.start(3, {
     flags: ["--respawn-on-node-failure", "--profile", "lan"],
   });
@@ -13,7 +22,10 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
   await cluster.until("n1 knows who is cordoned", async () => {
     return (await n1.ok("members")).match(/cordoned/g)?.length === 2;
   });
-  const id = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--env", "SECRET=s3cret");
+  const policy = `${n1.dir}/own.json`;
+  await Deno.writeTextFile(policy, JSON.stringify(OWN_POLICY));
+  const flags = ["--ports", "8080:8080", "--env", "SECRET=s3cret", "--policy", policy];
+  const id = await n1.spawn("--image", "test/web:1", ...flags);
   for (const name of ["n1", "n2"]) await n1.ok("uncordon", name);
   await cluster.until("n1 knows it", async () => (await findOn(n1, id))?.node === "n3");
   const before = (await findOn(n1, id))!;
@@ -26,7 +38,11 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
   const after = (await findOn(n1, id))!;
   assert.equal(after.url, before.url);
   assert(after.generation > before.generation);
-  const owner = after.node === "n1" ? n1 : n2;
+  // The policy it was spawned with goes with it: where it may run, and what it may reach.
+  assert.equal(after.node, "n2");
+  const owner = n2;
+  const rules = async (agent: LiveAgent) => (await agent.host.run("nft", "list", "ruleset")).stdout;
+  assert.match(await rules(n2), /tcp dport 4443/);
   assert.match(await owner.ok("exec", id, "/bin/sh", "-c", "echo $SECRET"), /s3cret/);
   for (const agent of [n1, n2]) {
     await cluster.until(`${agent.name} serves it`, async () => /Hello/.test(await agent.page(id)));
