@@ -1,5 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { Client, ConnectRouter } from "@connectrpc/connect";
+import type { Registry } from "prom-client";
 import type { Transport } from "../gossip/mod.ts";
 import type { Log } from "../runtime/log.ts";
 import { PinnedIdentities } from "./beacon/pinned_identities.ts";
@@ -15,6 +16,7 @@ import {
   type PeerCertificate,
   PeerClients,
   PeerKeys,
+  PeerMetrics,
   PeerPort,
   PeerServer,
 } from "./peer/mod.ts";
@@ -31,7 +33,8 @@ export interface MemberOptions extends Omit<ClusterParts, "network" | "durable" 
   dataDir: string;
   ring: GossipKeys;
   proxy: HopEnd;
-  observePeers?: Observe;
+  /** Where the connections between nodes are counted. */
+  registry: Registry;
 }
 
 /**
@@ -48,14 +51,20 @@ export async function openMember(options: MemberOptions): Promise<Cluster> {
   // Until there is a member, whose ring may change.
   const own: { member?: Cluster } = {};
   const clusterKeys = () => own.member?.membership.keys ?? ring.keys;
-  const network = stack.use(
+  const connections: { network?: PeerConnections } = {};
+  const peers = new PeerMetrics(options.registry, {
+    incoming: () => connections.network?.incoming ?? 0,
+    outgoing: () => connections.network?.outgoing ?? 0,
+    pending: () => connections.network?.pending ?? 0,
+  });
+  const network = connections.network = stack.use(
     await PeerConnections.open({
       config,
       nodeId,
       certificate,
       clusterKeys,
       log,
-      observe: options.observePeers,
+      observe: (observation) => peers.observe(observation),
     }),
   );
   const { proxy } = options;
@@ -145,6 +154,21 @@ class PeerConnections implements PeerNetwork {
 
   get address() {
     return this.#port.address;
+  }
+
+  /** Connections that other nodes have opened. */
+  get incoming(): number {
+    return this.#server?.connections ?? 0;
+  }
+
+  /** Connections to other nodes. */
+  get outgoing(): number {
+    return this.#clients.connections;
+  }
+
+  /** Connections that have not yet shown what they are, or not yet proved membership. */
+  get pending(): number {
+    return this.#port.pending;
   }
 
   serve(routes: (router: ConnectRouter) => void): void {

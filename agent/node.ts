@@ -171,6 +171,7 @@ export async function startNode(
       proxy,
       newId,
       metrics: metrics.gossip,
+      registry: metrics.registry,
       stop: parts.stop ?? (() => {}),
       log,
     }),

@@ -345,6 +345,8 @@ Deno.test("health, metrics and the API's description", async () => {
   await (await post(`${agent.http}/spawn`, '{"image_ref":"web:1"}')).text();
   const [, metrics] = await text("/metrics");
   assert.match(metrics, /^hypercore_workload_count 1$/m);
+  assert.match(metrics, /^hypercore_peer_connections\{direction="in"\} 0$/m);
+  assert.match(metrics, /^hypercore_peer_pending_connections 0$/m);
   assert.match(metrics, /^hypercore_spawn_duration_seconds_count\{outcome="ok"\} 1$/m);
   assert.match(metrics, /^hypercore_proxy_requests_total\{code="2xx"\} 0$/m);
   const document = JSON.parse((await text("/openapi.json", JSON_HEADERS))[1]);

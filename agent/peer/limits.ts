@@ -40,8 +40,8 @@ export interface PeerLimits {
 
 /** The limits in use. */
 export const PEER_LIMITS: Readonly<PeerLimits> = {
-  pending: 1_024,
-  pendingPerAddress: 128,
+  pending: 256,
+  pendingPerAddress: 64,
   firstByteMs: 5_000,
   handshakeMs: HANDSHAKE_TIMEOUT_MS,
   connections: 2_048,

@@ -35,13 +35,11 @@ export interface PeerPortOptions {
 export interface PeerTakers {
   /** Takes connections for calls, of nodes that have proved their membership by `key`. */
   calls: { take(socket: tls.TLSSocket, caller: Caller & { key: Uint8Array | undefined }): void };
-  /** Takes proxy hops right after TLS: the taker makes them prove their membership. */
-  hop?: (socket: tls.TLSSocket) => void;
 }
 
 /**
  * The gossip port of a node, UDP and TCP. Of TCP connections the first byte tells what they are: TLS is from another
- * node's agent or proxy, anything else is a memberlist stream and goes to {@linkcode PeerPort.transport}.
+ * node's agent, anything else is a memberlist stream and goes to {@linkcode PeerPort.transport}.
  */
 export class PeerPort implements AsyncDisposable {
   /** For gossip: the UDP socket of this port, and the streams. Gossip disposes of it. */
@@ -71,7 +69,7 @@ export class PeerPort implements AsyncDisposable {
       key: options.certificate.keyPem,
       cert: options.certificate.certPem,
       minVersion: "TLSv1.3",
-      ALPNProtocols: [PROTOCOL.calls, PROTOCOL.proxy],
+      ALPNProtocols: [PROTOCOL.calls],
     });
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
     this.#tls.on("tlsClientError", (_error, socket) => socket.destroy());
@@ -184,9 +182,6 @@ export class PeerPort implements AsyncDisposable {
     const takers = this.#takers;
     if (takers !== undefined && socket.alpnProtocol === PROTOCOL.calls) {
       this.#prove(socket, { handshake, takers });
-    } else if (takers?.hop !== undefined && socket.alpnProtocol === PROTOCOL.proxy) {
-      handshake.place[Symbol.dispose]();
-      takers.hop(socket);
     } else {
       this.#options.observe?.({ kind: "refused", reason: takers === undefined ? "closing" : "malformed" });
       socket.destroy();

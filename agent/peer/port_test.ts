@@ -10,6 +10,7 @@ import { silentLog } from "../../runtime/log.ts";
 import { dialPeer, PROTOCOL } from "./handshake/dial.ts";
 import { encodeMessage } from "./handshake/messages.ts";
 import { PeerKeys } from "./handshake/peer_keys.ts";
+import { PEER_LIMITS } from "./limits.ts";
 import { PeerPort } from "./port.ts";
 import { makePeerCertificate, startPeer, TEST_KEY, type TestPeer } from "./testing.ts";
 
@@ -128,14 +129,12 @@ Deno.test("a stranger's calls reach no handler: no proof, the wrong key, another
       /^RuntimeError: Cannot reach node "b": it refused /,
     );
   }
-  // Without ALPN, and with the proxy's protocol, which nobody takes here.
-  for (const protocols of [[], [PROTOCOL.proxy]]) {
-    const other = await openTls(b.address.port, protocols);
-    await ended(other);
-  }
+  // Without ALPN, and with the hop port's protocol, which is not spoken here.
+  await ended(await openTls(b.address.port, []));
+  await assert.rejects(openTls(b.address.port, ["hypercore-proxy/1"]), /NoApplicationProtocol/i);
   assert.equal(calls, 0);
   assert.equal(b.server.connections, 0);
-  assert.deepEqual(refused(b), ["malformed", "proof", "key-needed", "malformed", "malformed"]);
+  assert.deepEqual(refused(b), ["malformed", "proof", "key-needed", "malformed", "tls"]);
 });
 
 Deno.test("who keeps silent before the first byte, in TLS or in the proof is closed in time", async () => {
@@ -202,6 +201,28 @@ Deno.test("one address cannot take all the places of connections that have not p
   assert.deepEqual(refused(b), ["limit", "limit"]);
 });
 
+Deno.test("of what a stranger sends before the proof a kilobyte is read, and one address gets no more places than the limit", async () => {
+  await using b = await startPeer({ nodeId: "b", limits: { firstByteMs: 60_000, handshakeMs: 60_000 } });
+  const { pendingPerAddress } = PEER_LIMITS;
+  // The head of a hello that never comes to its end, and much that is none.
+  for (const start of [[1, 1, 0], [9, 9, 9]]) {
+    const socket = await openTls(b.address.port);
+    socket.on("data", () => {});
+    const bytes = new Uint8Array(1 << 20);
+    bytes.set(start);
+    socket.write(bytes);
+    await ended(socket);
+  }
+  assert.deepEqual(refused(b), ["malformed", "malformed"]);
+  const silent = Array.from({ length: pendingPerAddress }, () => net.connect(b.address.port, "127.0.0.1"));
+  for (const socket of silent) socket.on("error", () => {});
+  while (b.port.pending < pendingPerAddress) await turn();
+  await ended(net.connect(b.address.port, "127.0.0.1"));
+  assert.deepEqual(refused(b), ["malformed", "malformed", "limit"]);
+  for (const socket of silent) socket.destroy();
+  while (b.port.pending > 0) await turn();
+});
+
 Deno.test("a thousand connections of strangers leave nothing behind, and members are served meanwhile", async () => {
   const directory = new Map();
   let calls = 0;
@@ -236,17 +257,7 @@ Deno.test("a thousand connections of strangers leave nothing behind, and members
   assert.equal(b.server.connections, 1);
 });
 
-Deno.test("a proxy's hop is handed over right after TLS; before there are takers nodes are turned away", async () => {
-  const hops: tls.TLSSocket[] = [];
-  await using b = await startPeer({ ...NODES, hop: (socket) => void hops.push(socket) });
-  const socket = await openTls(b.address.port, [PROTOCOL.proxy]);
-  socket.write("hello");
-  while (hops.length === 0) await turn();
-  assert.equal(hops[0].alpnProtocol, PROTOCOL.proxy);
-  assert.equal(String((await once(hops[0], "data"))[0]), "hello");
-  assert.equal(b.port.pending, 0);
-  socket.destroy();
-
+Deno.test("before anybody takes calls nodes are turned away", async () => {
   const keys = keysOf(), certificate = await makePeerCertificate();
   const bind = { host: "127.0.0.1", port: 0 };
   await using port = await PeerPort.open({ bind, nodeId: "c", certificate, keys, log: silentLog });

@@ -7,7 +7,7 @@ import type { PeerAddress } from "./handshake/dial.ts";
 import { PeerKeys } from "./handshake/peer_keys.ts";
 import type { PeerLimits } from "./limits.ts";
 import type { PeerObservation } from "./metrics.ts";
-import { PeerPort, type PeerTakers } from "./port.ts";
+import { PeerPort } from "./port.ts";
 import { PeerServer } from "./server.ts";
 
 /** A cluster key for tests. */
@@ -33,7 +33,6 @@ export interface TestPeerOptions {
   host?: string;
   port?: number;
   limits?: Partial<PeerLimits>;
-  hop?: PeerTakers["hop"];
   /** Where others find each other; shared by the nodes of a test. */
   directory?: Map<string, Omit<PeerAddress, "nodeId">>;
 }
@@ -64,7 +63,7 @@ export async function startPeer(options: TestPeerOptions): Promise<TestPeer> {
   const server = stack.use(
     new PeerServer({ routes: options.routes ?? (() => {}), keys, log: silentLog, limits }),
   );
-  port.serve({ calls: server, hop: options.hop });
+  port.serve({ calls: server });
   const resolve = (id: string) => directory.get(id);
   const peers = stack.use(new PeerClients({ nodeId, keys, resolve, observe, limits }));
   const dialHost = host === "::" ? "::1" : host === "0.0.0.0" ? "127.0.0.1" : host;

@@ -46,14 +46,3 @@ export function exportedBinding(
     serverFingerprint: certificateDigest(serverCertificate),
   };
 }
-
-/**
- * What ties a proof to a connection of Deno's native TLS, which exports nothing: the protocol and the server's certificate.
- * It holds because the client takes no other certificate and TLS has made the server prove that it has the key. For
- * protocols that say so; both ends must choose the same.
- */
-export function certificateBinding(protocol: string, serverCertificate: Uint8Array): ChannelBinding {
-  const none = new Uint8Array();
-  const serverFingerprint = certificateDigest(serverCertificate);
-  return { protocol, clientExporter: none, serverExporter: none, serverFingerprint };
-}

@@ -10,8 +10,6 @@ export const DIAL_TIMEOUT_MS = 10_000;
 export const PROTOCOL = {
   /** Calls of PeerService and of the node's own services. */
   calls: "h2",
-  /** The proxy's hop to the node that runs a workload. */
-  proxy: "hypercore-proxy/1",
 } as const;
 
 /** What a connection is for. */

@@ -10,6 +10,9 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** Time for a refusal to be read by who is refused, milliseconds. */
 export const LINGER_MS = 1_000;
 
+/** Bytes that a caller may have sent before it has proved its membership: both its messages, with room to spare. */
+export const UNPROVED_BYTES = 1_024;
+
 /** Who this node is in a handshake. */
 export interface HandshakeIdentity {
   nodeId: string;
@@ -57,7 +60,12 @@ export async function proveAsServer(
   const { nodeId, keys, certificate } = options;
   const binding = exportedBinding(socket, { role: "server", serverCertificate: certificate });
   const proof = new ServerProof({ nodeId, keys, nonce: nonce(), binding });
-  const { peerId, key } = await exchange(socket, { ...options, proof, first: { kind: "read" } });
+  const { peerId, key } = await exchange(socket, {
+    ...options,
+    proof,
+    first: { kind: "read" },
+    maxBytes: UNPROVED_BYTES,
+  });
   return { nodeId: peerId, key };
 }
 
@@ -68,9 +76,9 @@ function nonce(): Uint8Array {
 /** Runs a proof over a socket. What follows the handshake stays in the socket's buffer. */
 async function exchange(
   socket: TLSSocket,
-  options: HandshakeBounds & { proof: { receive(bytes: Uint8Array): Step }; first: Step },
+  options: HandshakeBounds & { proof: { receive(bytes: Uint8Array): Step }; first: Step; maxBytes?: number },
 ): Promise<Step & { kind: "done" }> {
-  const { proof, first, signal, timeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
+  const { proof, first, signal, maxBytes = Infinity, timeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
   const over = Promise.withResolvers<Step & { kind: "done" }>();
   let header: Uint8Array | undefined;
   let isOver = false;
@@ -88,6 +96,8 @@ async function exchange(
     over.resolve(step);
   };
   const pump = () => {
+    // It has not even been told yet what to prove.
+    if (socket.readableLength > maxBytes) return end(new HandshakeError("malformed", "us"));
     while (!isOver) {
       const wanted = header === undefined ? HEADER_BYTES : bodyLength(header)!;
       const bytes: Uint8Array | null = wanted === 0 ? new Uint8Array() : socket.read(wanted);
@@ -138,6 +148,7 @@ async function exchange(
 function lastWords(socket: TLSSocket, bytes: Uint8Array): void {
   const timer = setTimeout(() => socket.destroy(), LINGER_MS);
   socket.once("close", () => clearTimeout(timer));
-  socket.resume();
+  let bytesRead = 0;
+  socket.on("data", ({ length }: Uint8Array) => (bytesRead += length) > UNPROVED_BYTES && socket.destroy());
   socket.end(bytes);
 }

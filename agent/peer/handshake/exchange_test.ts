@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import tls from "node:tls";
-import { loadPeerCertificate, type PeerCertificate, SERVER_NAME } from "../certificate.ts";
+import { loadPeerCertificate, type PeerCertificate } from "../certificate.ts";
 import { peerCertificate } from "./channel.ts";
-import { type ConnHandshakeOptions, proveOverConnAsClient, proveOverConnAsServer } from "./conn_exchange.ts";
 import { dialPeer, PROTOCOL } from "./dial.ts";
 import { proveAsClient, proveAsServer } from "./exchange.ts";
 import { HandshakeError, type Refusal } from "./refusal.ts";
@@ -181,53 +180,6 @@ Deno.test("what Deno calls a finished message is keying material that every TLS 
     }).output();
     const exported = /Keying material: ([0-9A-F]{64})/.exec(new TextDecoder().decode(stdout))?.[1];
     assert.equal(exported?.toLowerCase(), seen.pop()?.[role], label);
-  }
-});
-
-Deno.test("the same handshake runs over Deno's native TLS, which takes the pinned certificate alone", async () => {
-  const certificate = await certificateIn();
-  const listener = Deno.listenTls({
-    hostname: "127.0.0.1",
-    port: 0,
-    cert: certificate.certPem,
-    key: certificate.keyPem,
-    alpnProtocols: [PROTOCOL.proxy],
-  });
-  try {
-    const { port } = listener.addr as Deno.NetAddr;
-    const native = { protocol: PROTOCOL.proxy, certificate: certificate.der };
-    const talk = async (client: Partial<ConnHandshakeOptions>, server: Partial<ConnHandshakeOptions>) => {
-      const tcp = await Deno.connect({ hostname: "127.0.0.1", port });
-      const [dialled, accepted] = await Promise.all([
-        Deno.startTls(tcp, {
-          hostname: SERVER_NAME,
-          caCerts: [certificate.certPem],
-          alpnProtocols: [PROTOCOL.proxy],
-        }),
-        listener.accept(),
-      ]);
-      const results = await Promise.allSettled([
-        proveOverConnAsClient(dialled, { ...A, ...native, ...client, peerId: "b" }),
-        proveOverConnAsServer(accepted, { ...B, ...native, ...server }),
-      ]);
-      for (const conn of [dialled, accepted]) {
-        try {
-          conn.close();
-        } catch {
-          // closed by a failed handshake
-        }
-      }
-      return results.map((result) =>
-        result.status === "fulfilled" ? result.value : (result.reason as HandshakeError).refusal
-      );
-    };
-    assert.deepEqual(await talk({}, {}), [{ key: KEYS[0] }, { nodeId: "a", key: KEYS[0] }]);
-    assert.deepEqual(await talk({ keys: OTHER_KEYS }, {}), ["proof", "proof"]);
-    assert.deepEqual(await talk({ certificate: Uint8Array.of(1) }, {}), ["proof", "proof"]);
-    assert.deepEqual(await talk({ protocol: PROTOCOL.calls }, {}), ["proof", "proof"]);
-    assert.deepEqual(await talk({}, { timeoutMs: 0, keys: [] }), ["closed", "timeout"]);
-  } finally {
-    listener.close();
   }
 });
 
