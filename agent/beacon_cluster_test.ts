@@ -27,8 +27,20 @@ async function metricsOf({ running }: TestNode): Promise<string> {
 
 Deno.test("nodes tell each other signed beacons, and attest what they are asked for", async (t) => {
   const prices: Record<string, number> = { n1: 0.1, n2: 0.2, n3: 0.3 };
+  const registrations: string[] = [];
+  await using registry = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+    if (request.method === "POST") registrations.push(await request.text());
+    return new Response("{}");
+  });
+  const base = `http://127.0.0.1:${registry.addr.port}`;
   await using cluster = await startNodes(["n1", "n2", "n3"], (name) => ({
-    config: { beacon: { pricePerGb: prices[name], reputation: 0.7 } },
+    config: {
+      beacon: {
+        pricePerGb: prices[name],
+        reputation: 0.7,
+        ...(name === "n2" && { endpoint: { kind: "http", base } }),
+      },
+    },
   }));
   const [n1, n2, n3] = cluster.nodes;
 
@@ -112,6 +124,16 @@ Deno.test("nodes tell each other signed beacons, and attest what they are asked 
     await assert.rejects(ask(n1, { node: "n9" }), /not_found: Cannot find node "n9"/);
     await assert.rejects(ask(n1, { node: "n2", type: "X" }), /invalid_argument: Cannot attest "X"/);
     await assert.rejects(ask(n1, { node: "n2", type: "WORKLOAD" }), /go together/);
+  });
+
+  await t.step("a registry knows who was told of it", async () => {
+    await until("it is registered", () => registrations.length > 0);
+    assert.equal(JSON.parse(JSON.parse(registrations[0]).registration).node, n2.identity.nodeId);
+    await until("it is shown", async () => {
+      return (await n2.call("hypercore.v1.BeaconService/List", {})).registry === "connected";
+    });
+    assert.equal((await n1.call("hypercore.v1.BeaconService/List", {})).registry, "standalone");
+    assert.match(await metricsOf(n2), /ibrl_beacon_connected 1/);
   });
 
   const [asker, asked] = [await metricsOf(n1), await metricsOf(n2)];

@@ -2,6 +2,7 @@ import type { ContainerEngine } from "../runtime/engine.ts";
 import { RuntimeError } from "../runtime/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { RotatableIdentity } from "./beacon/identity_live.ts";
+import type { BeaconObservation } from "./beacon/observation.ts";
 import { NodeBeacon } from "./beacon/node_beacon.ts";
 import { apiHandler } from "./api/handler.ts";
 import { listenApi } from "./api/listener.ts";
@@ -74,16 +75,20 @@ export async function startNode(
     nodeName: config.nodeName,
     reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
   };
+  const beaconMetrics = new BeaconMetrics(metrics.registry);
+  const observeBeacon = (observation: BeaconObservation) => beaconMetrics.observe(observation);
   const beacon = stack.use(
     await NodeBeacon.open({
       identity,
+      nodeName: config.nodeName,
+      version,
+      observe: observeBeacon,
       engine,
       config: config.beacon,
       onChange: () => own.cluster?.localChanged(),
       log,
     }),
   );
-  const beaconMetrics = new BeaconMetrics(metrics.registry);
   const self = (): Candidate =>
     localCandidate({
       id: identity.nodeId,
@@ -164,7 +169,7 @@ export async function startNode(
       policies: { gate: policies.gate, self },
       policyContext: () => policyContext(policies.store.current?.policy, config.cluster.tags),
       beacon,
-      observeBeacon: (observation) => beaconMetrics.observe(observation),
+      observeBeacon,
       engine,
       images,
       proofs,

@@ -15,7 +15,6 @@ export function agentConfig(
   hostName: string,
   readTextFile: (path: string) => string,
 ): AgentConfig {
-  refuseUnavailable(options);
   for (const flag of ["dataDir", "stateDir", "containerdSocket", "identityKey"] as const) {
     const path = options[flag];
     if (path !== undefined && !path.startsWith("/")) {
@@ -65,23 +64,17 @@ export function agentConfig(
     proofIntervalMs: options.proofInterval,
     logMaxBytes: options.logMaxBytes,
     logMaxFiles: options.logMaxFiles,
-    beacon: { pricePerGb: options.beaconPrice, reputation: options.beaconReputation },
+    beacon: {
+      pricePerGb: options.beaconPrice,
+      reputation: options.beaconReputation,
+      endpoint: options.beaconEndpoint,
+    },
     cluster: clusterConfig(address, options, readTextFile),
     clusterPolicyFile: options.clusterPolicy,
     policyDir: options.policyDir,
     logLevel: options.logLevel,
     logFormat: options.logFormat,
   };
-}
-
-/** Flags whose feature this version does not have: better refused than ignored. */
-function refuseUnavailable(options: AgentOptions): void {
-  const asked = {
-    "--beacon-endpoint": options.beaconEndpoint,
-  };
-  for (const [what, value] of Object.entries(asked)) {
-    if (value !== undefined) throw new UsageError(`${what} is not available in this version`);
-  }
 }
 
 function clusterConfig(

@@ -1,5 +1,6 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import { collected, configOption, DEFAULT_API, DEFAULT_DATA_DIR, parsed } from "./options.ts";
+import { parseRegistryEndpoint } from "../agent/beacon/registry_endpoint.ts";
 import { parseJoin } from "../agent/membership/join_address.ts";
 import { isHostName, isIpv4, isIpv6, parseHostPort } from "./parse/host_port.ts";
 import { parseDuration } from "./parse/duration.ts";
@@ -156,7 +157,11 @@ export function addAgentOptions(command: Command) {
         "folder with the policies spawns may name (default: policies in the data dir)",
       ),
     )
-    .addOption(new Option("--beacon-endpoint <url>", "beacon registry"))
+    .addOption(parsed(
+      "--beacon-endpoint <url>",
+      "external registry of beacons, http://, https:// or tcp://host:port; the node goes on without it when it is away",
+      parseRegistryEndpoint,
+    ))
     .addOption(
       parsed(
         "--beacon-price <price>",

@@ -26,7 +26,7 @@ Deno.test("bad input is one line that names flag and value, exit code 2", async 
       [["agent", "--tag", "hc=2"], /--tag: "hc" is the agent's own/],
       [["agent", "--beacon-price", "-1"], /--beacon-price.*"-1" is not a number from 0/],
       [["agent", "--beacon-reputation", "1.1"], /--beacon-reputation.*"1\.1" is not a number from 0 to 1/],
-      [["agent", "--beacon-endpoint", "http://x"], /--beacon-endpoint is not available/],
+      [["agent", "--beacon-endpoint", "ftp://x"], /--beacon-endpoint.*"ftp:\/\/x" is none of http/],
       [["agent", "--tag", "arch=arm64"], /--tag: "arch" is the agent's own/],
       [["agent", "--grpc-bind-addr", "0.0.0.0:8000"], /--grpc-bind-addr: 0\.0\.0\.0:8000 is not loopback/],
       [["agent", "--cluster-tls-cert", "c.pem"], /--cluster-tls-cert and --cluster-tls-key go together/],

@@ -23,6 +23,7 @@ export type SigningContext =
   | "hypercore/proof/1"
   | "hypercore/attest/1"
   | "hypercore/beacon/1"
+  | "hypercore/register/1"
   | "hypercore/rotate/1";
 
 /** Who this node is, and its signature. */

@@ -14,6 +14,11 @@ import type { NodeIdentity } from "./identity.ts";
 import { type LineFigures, LineQuality, type ProbeResult } from "./line_quality.ts";
 import { BeaconTeller } from "./metadata.ts";
 import { idBytes, idText } from "./node_id.ts";
+import type { BeaconObservation } from "./observation.ts";
+import { registrationText } from "./registration.ts";
+import { Registry } from "./registry.ts";
+import type { RegistryEndpoint } from "./registry_endpoint.ts";
+import type { RegistryState } from "./registry_link.ts";
 import {
   type Deed,
   haveMoved,
@@ -28,6 +33,8 @@ export interface BeaconConfig {
   pricePerGb: number;
   /** What its reputation starts from, 0 to 1. */
   reputation: number;
+  /** An external registry; absent means standalone. */
+  endpoint?: RegistryEndpoint;
 }
 
 /** What a beacon says when the operator says nothing. */
@@ -65,23 +72,27 @@ export interface BeaconSources {
 /** What a {@linkcode NodeBeacon} is made of. */
 export interface NodeBeaconOptions {
   identity: NodeIdentity;
+  nodeName: string;
+  version: string;
   engine: DetectingEngine;
   config?: BeaconConfig;
   /** The beacon has changed: the state is to be told anew. */
   onChange: () => void;
+  observe?: (observation: BeaconObservation) => void;
   log: Log;
 }
 
 /** This node's beacon at work: measures, and says what is worth telling. */
-export class NodeBeacon implements Disposable {
+export class NodeBeacon implements AsyncDisposable {
   readonly #options: NodeBeaconOptions;
   readonly #config: BeaconConfig;
   readonly #teller: BeaconTeller;
   readonly #lines = new LineQuality();
-  readonly #stack = new DisposableStack();
+  readonly #stack = new AsyncDisposableStack();
   readonly #reputation: Reputation;
   #membership: MeasuredMembership | undefined;
   #sources: BeaconSources | undefined;
+  readonly #registry: Registry | undefined;
   #observations: PeerObservation[] = [];
   #shared: readonly SharedObservation[] = [];
   #sampledMs = 0;
@@ -94,6 +105,8 @@ export class NodeBeacon implements Disposable {
     this.#config = options.config ?? DEFAULT_BEACON;
     this.#teller = new BeaconTeller(options.identity);
     this.#reputation = new Reputation({ selfId: options.identity.nodeId });
+    const { endpoint } = this.#config;
+    if (endpoint !== undefined) this.#registry = this.#stack.use(this.#newRegistry(endpoint));
   }
 
   /** Looks at the machine, and begins to measure once it is connected. */
@@ -112,6 +125,7 @@ export class NodeBeacon implements Disposable {
   connect(membership: MeasuredMembership, sources: BeaconSources): void {
     this.#membership = membership;
     this.#sources = sources;
+    this.#registry?.start();
     this.#stack.defer(membership.serf.listenProbes((outcome) => {
       this.#lines.record(outcome, performance.now());
       const id = membership.named(outcome.node)?.id;
@@ -146,6 +160,11 @@ export class NodeBeacon implements Disposable {
       ? this.#config.reputation
       : header?.beacon?.startingReputation ?? 0;
     return this.#reputation.judge(id, start, performance.now());
+  }
+
+  /** How it stands with the external registry; nothing in standalone mode. */
+  get registry(): RegistryState | undefined {
+    return this.#registry?.state;
   }
 
   /** What policies know of this node itself. */
@@ -183,11 +202,23 @@ export class NodeBeacon implements Disposable {
     const [beacon, observations] = [this.#told, this.#observations];
     this.#told = this.#measure();
     this.#observe();
+    if (this.#told !== beacon) this.#registry?.changed();
     if (this.#told !== beacon || this.#observations !== observations) this.#options.onChange();
   }
 
-  [Symbol.dispose](): void {
-    this.#stack.dispose();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+
+  #newRegistry(endpoint: RegistryEndpoint): Registry {
+    const { identity, nodeName, version, observe, log } = this.#options;
+    return new Registry({
+      endpoint,
+      registration: () =>
+        registrationText(identity, { nodeName, version, beacon: this.metadata(), nowMs: Date.now() }),
+      onState: (isConnected) => observe?.({ kind: "registry", isConnected }),
+      log,
+    });
   }
 
   #facts() {

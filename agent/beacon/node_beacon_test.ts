@@ -31,6 +31,8 @@ async function beaconAmong(peers: Record<string, number>, nodes: NodeSummary[] =
   const changes = { count: 0 };
   const beacon = await NodeBeacon.open({
     identity,
+    nodeName: "n1",
+    version: "test",
     engine,
     config: { pricePerGb: 0.25, reputation: 0.7 },
     onChange: () => changes.count++,
@@ -75,7 +77,7 @@ function line(beacon: NodeBeacon, name: string) {
 
 Deno.test("a beacon says what its probes measured, what the machine can do and what the operator asks", async () => {
   const { beacon, identity, changes, queueDepth, probe, fails } = await beaconAmong({ b: 3, c: 4 });
-  using _beacon = beacon;
+  await using _beacon = beacon;
   const first = beacon.metadata();
   assert.ok(verifyBeacon(first, identity.publicKey));
   assert.ok(first.nodeCapabilities.includes("runtime:runc"));
@@ -99,7 +101,7 @@ Deno.test("a beacon says what its probes measured, what the machine can do and w
 
 Deno.test("a beacon has nothing new to say while nothing moves", async () => {
   const { beacon, changes, probe } = await beaconAmong({ b: 3 });
-  using _beacon = beacon;
+  await using _beacon = beacon;
   for (let i = 0; i < 20; i++) probe("b", 3);
   beacon.refresh();
   const told = beacon.metadata();
@@ -140,7 +142,7 @@ Deno.test("what a node saw goes into its state, and what others say counts where
     speaker("e", { x: 1_000 }, { life: "failed" }),
   ];
   const { beacon, probe, changes } = await beaconAmong({ b: 1, c: 1 }, nodes);
-  using _beacon = beacon;
+  await using _beacon = beacon;
   const x = speaker("x", {});
   assert.equal(beacon.measured(x).reputation, 0.5);
   beacon.refresh();

@@ -13,14 +13,21 @@ export interface BeaconServiceParts {
   /** All nodes, this one among them. */
   nodes(): readonly NodeSummary[];
   /** What this node measures and thinks; absent where it does not. */
-  beacon?: Pick<NodeBeacon, "measured" | "judge">;
+  beacon?: Pick<NodeBeacon, "measured" | "judge" | "registry">;
 }
 
 /** Beacons and attestations for clients. */
 export function beaconService(parts: BeaconServiceParts): ServiceImpl<typeof BeaconService> {
   return {
     attest: (request, { signal }) => parts.attestations.ask(request, signal),
-    list: () => ({ beacons: parts.nodes().map((node) => view(node, parts.beacon)), registry: "standalone" }),
+    list() {
+      const registry = parts.beacon?.registry;
+      return {
+        beacons: parts.nodes().map((node) => view(node, parts.beacon)),
+        registry: registry?.kind ?? "standalone",
+        registryReason: registry?.kind === "disconnected" ? registry.reason : "",
+      };
+    },
   };
 }
 
