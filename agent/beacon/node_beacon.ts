@@ -175,19 +175,17 @@ export class NodeBeacon implements AsyncDisposable {
 
   /**
    * What this node has measured of the line to another, by network coordinates where no probe was answered; and what it
-   * thinks of it, where that node has a beacon or was seen to do something.
+   * thinks of it, where its state is verified: who has no identity would leave a bad reputation behind with its name.
    */
-  measured(node: Pick<NodeSummary, "id" | "name" | "header">): Measured {
+  measured(node: Pick<NodeSummary, "id" | "name" | "header" | "isVerified">): Measured {
     const { name } = node;
     const figures: LineFigures = this.#lines.to(name, performance.now());
     const serf = this.#membership?.serf;
     const byCoordinates = serf?.isAlive(name) ? serf.rttMs(name) : undefined;
-    const judgement = this.judge(node);
-    const isKnown = node.header?.beacon !== undefined || judgement.ownWeight > 0;
     return {
       ...(byCoordinates !== undefined && { latencyMs: byCoordinates }),
       ...figures,
-      ...(isKnown && { reputation: judgement.score }),
+      ...(node.isVerified && { reputation: this.judge(node).score }),
     };
   }
 

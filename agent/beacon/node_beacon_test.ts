@@ -71,6 +71,7 @@ function line(beacon: NodeBeacon, name: string) {
     id: idOf(name),
     name,
     header: undefined,
+    isVerified: true,
   });
   return figures;
 }
@@ -145,6 +146,8 @@ Deno.test("what a node saw goes into its state, and what others say counts where
   await using _beacon = beacon;
   const x = speaker("x", {});
   assert.equal(beacon.measured(x).reputation, 0.5);
+  // Who has no identity has no reputation: it would leave a bad one behind with its name.
+  assert.equal("reputation" in beacon.measured({ ...x, isVerified: false }), false);
   beacon.refresh();
   assert.equal(beacon.judge(x).observers, 2);
   assert.ok(beacon.measured(x).reputation! < 0.45);
