@@ -142,8 +142,22 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         await upgraded(n1, id, "ping over the hop\n"),
         "HTTP/1.1 101 Switching Protocols\nping over the hop\n",
       );
-      assert.equal(await streamedDown(n1, id), "first\nlast\n");
+      assert.equal(await streamedDown(n1, id, () => n2.ok("exec", id, "touch", "/tmp/go")), "first\nlast\n");
       assert.equal(await streamedUp(n1, id), "whole\n");
+      await n1.ok("exec", id, "rm", "/tmp/go");
+      const { address } = JSON.parse(await n1.ok("inspect", id));
+      let ended: Promise<void> | undefined;
+      const body = await streamedDown(n1, id, async () => {
+        ended = n3.end("SIGTERM");
+        await cluster.until("it is ending", async () => {
+          return (await Deno.readTextFile(n3.logFile)).includes("stopping signal=SIGTERM");
+        });
+        await n3.curl(`http://${address}:8080/go`);
+      });
+      assert.equal(body, "first\nlast\n", "what is under way when an agent is told to end");
+      await ended;
+      await n3.run();
+      await cluster.isWhole();
       await n1.ok("stop", id, "--grace", "0");
       await gone(id);
     },

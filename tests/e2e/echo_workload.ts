@@ -18,6 +18,9 @@ case "$head" in
   printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\nfirst\\n'
   while [ ! -e /tmp/go ]; do usleep 20000; done
   printf 'last\\n' ;;
+*/go*)
+  touch /tmp/go
+  printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\ngone\\n' ;;
 */up*)
   while read -r line; do
     case "$line" in first*) touch /tmp/got ;; last*) break ;; esac
@@ -62,13 +65,17 @@ export async function upgraded(agent: LiveAgent, id: string, sent: string): Prom
   return `${received.split("\r\n", 1)[0]}\n${received.split("\r\n\r\n")[1] ?? ""}`;
 }
 
-/** A body of two parts through an agent's proxy, the second written when the first has come; what came in the end. */
-export async function streamedDown(agent: LiveAgent, id: string): Promise<string> {
+/** A body of two parts through an agent's proxy, the second written when `release` is over; what came in the end. */
+export async function streamedDown(
+  agent: LiveAgent,
+  id: string,
+  release: () => Promise<unknown>,
+): Promise<string> {
   const child = curl(agent, id, "down", []);
   let body = "";
   for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
     body += text;
-    if (body === "first\n") await agent.ok("exec", id, "touch", "/tmp/go");
+    if (body === "first\n") await release();
   }
   await child.status;
   return body;
