@@ -22,7 +22,7 @@ Deno.test("heartbeats keep their number in the cluster when it grows", () => {
   assert.deepEqual([1, 5, 50, 100, 1_000].map(heartbeatMs), [5_000, 5_000, 5_000, 10_000, 100_000]);
 });
 
-Deno.test("a change is told at once; a heartbeat follows when nothing else was said for a while", () => {
+Deno.test("rule 2b: a change is told at once; a heartbeat follows when nothing else was said for a while", () => {
   const { announcer, change } = announced();
   assert.deepEqual(announcer.tick({ nowMs: 0, nodes: 3 }), []);
   assert.equal(announcer.nextMs(), Infinity);

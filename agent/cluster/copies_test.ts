@@ -8,7 +8,7 @@ const copy = (nodeId: string, generation: bigint, status = "running") => {
   return { nodeId, state: workload("w", { generation, status }) };
 };
 
-Deno.test("the highest generation wins, then one that runs, then the lowest node id", () => {
+Deno.test("rule 3c: the highest generation wins, then one that runs, then the lowest node id", () => {
   const ordered = [
     copy("z", 3n, "backing-off"),
     copy("b", 2n),
@@ -75,7 +75,7 @@ Deno.test("another winner, and a winner that stops running, begin the wait anew"
   assert.equal(watch.size, 0);
 });
 
-Deno.test("of two equal copies exactly one node ends its own", () => {
+Deno.test("rule 3c: of two equal copies exactly one node ends its own", () => {
   const ends = ["a", "b"].map((selfId) => {
     const index = new CopyIndex(() => true);
     const watch = new DuplicateWatch({ selfId, copies: index });

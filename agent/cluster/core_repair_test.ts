@@ -9,7 +9,7 @@ import { Bench, core, local, member, spawnRequest, START_MS, workload } from "./
 const secret = (generation = 1n) =>
   workload("aaaaaaaaaaaa", { generation, sourceRequest: spawnRequest({ env: ["KEY=***"] }) });
 
-Deno.test("rule 3: a tombstone outlives the node that stated it, and reaches who slept through both", () => {
+Deno.test("rule 3e: a tombstone outlives the node that stated it, and reaches who slept through both", () => {
   const bench = new Bench();
   const [a, b] = ["a", "b", "c", "d"].map((id) => bench.add(id));
   bench.feed("a", a.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa")])));
@@ -27,7 +27,7 @@ Deno.test("rule 3: a tombstone outlives the node that stated it, and reaches who
   assert.ok(bench.seen("a", "end-stopped").length > 0);
 });
 
-Deno.test("rule 3: a tombstone holds for every generation", () => {
+Deno.test("rule 3e: a tombstone holds for every generation", () => {
   const bench = new Bench();
   const [a, b] = ["a", "b"].map((id) => bench.add(id));
   bench.feed("a", a.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa", { generation: 9n })])));
@@ -102,14 +102,14 @@ function failing(...failed: string[]) {
   return { bench, started };
 }
 
-Deno.test("rule 4: with a majority asked for, the smaller side starts nothing, not even before it has noticed", () => {
+Deno.test("rule 4d: with a majority asked for, the smaller side starts nothing, not even before it has noticed", () => {
   const { bench, started } = failing("a", "b", "c");
   assert.equal(started(), 0);
   bench.advance(120_000);
   assert.equal(started(), 0);
 });
 
-Deno.test("rule 4: with a majority asked for, the larger side acts once most were heard since the death, one of them", () => {
+Deno.test("rule 4d: with a majority asked for, the larger side acts once most were heard since the death, one of them", () => {
   const { bench, started } = failing("a", "b");
   for (let waitedMs = 0; started() === 0; waitedMs += 500) {
     assert(waitedMs < HEARTBEAT_MS, "within a heartbeat");
@@ -118,7 +118,7 @@ Deno.test("rule 4: with a majority asked for, the larger side acts once most wer
   assert.equal(started(), 1);
 });
 
-Deno.test("rule 4: a smaller side that becomes the larger waits for who else comes back", () => {
+Deno.test("rule 4d: a smaller side that becomes the larger waits for who else comes back", () => {
   for (const isBack of [true, false]) {
     const { bench } = failing("a", "b", "c");
     // c itself was never told that it was on a smaller side.
@@ -136,7 +136,7 @@ Deno.test("rule 4: a smaller side that becomes the larger waits for who else com
   }
 });
 
-Deno.test("rule 4: a node that came back is left alone", () => {
+Deno.test("rule 4d: a node that came back is left alone", () => {
   const bench = new Bench();
   const [a] = ["a", "b"].map((id) => bench.add(id));
   bench.feed("a", a.localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa")])));
@@ -171,7 +171,7 @@ Deno.test("a member that is pruned takes its workloads with it", () => {
   assert.deepEqual([b.list(), b.routes(), b.nodes().length], [[], [], 1]);
 });
 
-Deno.test("rule 2: a clock that is set makes nobody look silent", () => {
+Deno.test("rule 2e: a clock that is set makes nobody look silent", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -196,7 +196,7 @@ Deno.test("an agent whose clock went back outbids its own earlier state", () => 
   assert.deepEqual(bench.cores.get("b")!.list().map(({ workload: { id } }) => id), ["bbbbbbbbbbbb"]);
 });
 
-Deno.test("rule 9: a Go node's state is taken from its fragments, and ours is told in them while it is there", () => {
+Deno.test("rule 9a: a Go node's state is taken from its fragments, and ours is told in them while it is there", () => {
   const a = core("a");
   a.localChanged(START_MS, local([workload("aaaaaaaaaaaa")]));
   a.members(START_MS, [member("a"), member("go", { name: "go", tags: {} })]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Bench, local, member, START_MS, workload } from "./testing.ts";
 
-Deno.test("a change on one node is in every other node's view at once", () => {
+Deno.test("rule 2b: a change on one node is in every other node's view at once", () => {
   const bench = new Bench();
   const [a, b, c] = ["a", "b", "c"].map((id) => bench.add(id));
   bench.feed("a", a.localChanged(bench.nowMs, local([])));
@@ -20,7 +20,7 @@ Deno.test("a change on one node is in every other node's view at once", () => {
   assert.deepEqual([b.list(), b.routes()], [[], []]);
 });
 
-Deno.test("a node that joins later learns all states from one that is there", () => {
+Deno.test("rule 2d: a node that joins later learns all states from one that is there", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -33,7 +33,7 @@ Deno.test("a node that joins later learns all states from one that is there", ()
   assert.deepEqual(c.list().map(({ workload: { id } }) => id), ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]);
 });
 
-Deno.test("who missed versions notices by the next heartbeat and fetches the difference", () => {
+Deno.test("rule 2c: who missed versions notices by the next heartbeat and fetches the difference", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -50,7 +50,7 @@ Deno.test("who missed versions notices by the next heartbeat and fetches the dif
   assert.ok(fetches[0].since !== undefined);
 });
 
-Deno.test("a failed node's workload is started again by exactly one node", () => {
+Deno.test("rule 4a: a failed node's workload is started again by exactly one node", () => {
   const bench = new Bench();
   const nodes = ["a", "b", "c", "d"].map((id) => bench.add(id));
   bench.feed("a", nodes[0].localChanged(bench.nowMs, local([workload("aaaaaaaaaaaa")])));
@@ -72,7 +72,7 @@ Deno.test("a failed node's workload is started again by exactly one node", () =>
   assert.deepEqual(nodes[2].routes()[0].target, { kind: "node", nodeId: "b" });
 });
 
-Deno.test("after a partition the older copy ends, when the newer has been seen running", () => {
+Deno.test("rule 3d: after a partition the older copy ends, when the newer has been seen running", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -89,7 +89,7 @@ Deno.test("after a partition the older copy ends, when the newer has been seen r
   assert.equal(bench.seen("b", "end-duplicate").length, 0);
 });
 
-Deno.test("a stopped workload stays stopped: a node that slept through the stop ends its copy", () => {
+Deno.test("rule 3e: a stopped workload stays stopped: a node that slept through the stop ends its copy", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -110,7 +110,7 @@ Deno.test("a stopped workload stays stopped: a node that slept through the stop 
   assert.ok(bench.seen("b", "save-tombstones").length > 0);
 });
 
-Deno.test("rule 2: differences that overtake each other are made good by a fetch, within a second", () => {
+Deno.test("rule 2c: differences that overtake each other are made good by a fetch, within a second", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -127,7 +127,7 @@ Deno.test("rule 2: differences that overtake each other are made good by a fetch
   assert.equal(b.list()[0].workload.status, "backing-off");
 });
 
-Deno.test("an idle cluster stays as it is: nobody is taken for silent", () => {
+Deno.test("rule 2e: an idle cluster stays as it is: nobody is taken for silent", () => {
   const bench = new Bench();
   for (let i = 0; i < 10; i++) bench.add(`n${i}`);
   for (const [id, each] of bench.cores) bench.feed(id, each.localChanged(bench.nowMs, local([])));
@@ -138,7 +138,7 @@ Deno.test("an idle cluster stays as it is: nobody is taken for silent", () => {
   }
 });
 
-Deno.test("a silent node is asked, and is stale when it does not answer; members it has are not routed to", () => {
+Deno.test("rule 2f: a silent node is asked, and is stale when it does not answer; members it has are not routed to", () => {
   const bench = new Bench();
   const a = bench.add("a");
   const b = bench.add("b");
@@ -157,7 +157,7 @@ Deno.test("a silent node is asked, and is stale when it does not answer; members
   assert.equal(b.routes().length, 1);
 });
 
-Deno.test("a silent node that lets the question wait is stale after three heartbeats, and a second or two", () => {
+Deno.test("rule 2f: a silent node that lets the question wait is stale after three heartbeats, and a second or two", () => {
   const bench = new Bench();
   bench.refuses = false;
   const a = bench.add("a");

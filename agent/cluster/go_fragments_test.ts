@@ -140,7 +140,7 @@ Deno.test("fragments of an unfinished broadcast are dropped in time, and newer o
   assert.equal(assembler.size, 0);
 });
 
-Deno.test("what broadcasts may take is bounded: nodes, fragments, workloads", () => {
+Deno.test("rule 8: what broadcasts may take is bounded: nodes, fragments, workloads", () => {
   const assembler = new FragmentAssembler();
   const [begin] = fragments(many(11));
   for (let i = 0; i < MAX_BROADCASTING_NODES; i++) assembler.take({ ...begin, name: `n${i}` }, 0);

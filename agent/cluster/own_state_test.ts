@@ -24,7 +24,7 @@ function ownState(options: Partial<OwnStateOptions> = {}): OwnState {
 
 const at = (ms: number) => ({ steadyMs: ms, wallMs: 1_000_000 + ms });
 
-Deno.test("own state's first version is whole, the next is the difference alone", () => {
+Deno.test("rule 2a: own state's first version is whole, the next is the difference alone", () => {
   const own = ownState();
   const [first] = own.update(local([workload("a1"), workload("a2")]), at(0));
   assert.deepEqual([first.baseVersion, first.state!.version, first.state!.workloads.length], [0n, 1n, 2]);

@@ -73,7 +73,7 @@ Deno.test("half of the answers are enough when one of them is an offer", () => {
   assert.equal(other.isGoodEnough, true);
 });
 
-Deno.test("of about equal memory the one that has the image is first, then the one with fewest of it, then the first answer", () => {
+Deno.test("rule 6c: of about equal memory the one that has the image is first, then the one with fewest of it, then the first answer", () => {
   const placing = placement(["a", "b", "c", "d"].map((id) => candidate(id)));
   placing.ask();
   placing.offered("a", offer(4, { sameImage: 2 }));
@@ -133,7 +133,7 @@ Deno.test("an offer of a node that may not have it does not count, one of a Go n
   assert.deepEqual(placing.order(), ["b", "go"]);
 });
 
-Deno.test("a node that refuses in the end makes room for the next best", () => {
+Deno.test("rule 6d: a node that refuses in the end makes room for the next best", () => {
   const placing = placement(["a", "b"].map((id) => candidate(id)));
   placing.ask();
   placing.offered("a", offer(8));
@@ -144,7 +144,7 @@ Deno.test("a node that refuses in the end makes room for the next best", () => {
   assert.match(placing.error().message, /name-a: somebody was faster/);
 });
 
-Deno.test("in a large cluster the most promising are asked first, and the others when those refuse", () => {
+Deno.test("rule 6a: in a large cluster the most promising are asked first, and the others when those refuse", () => {
   const nodes = Array.from({ length: 500 }, (_, i) => {
     const usedMemoryBytes = i < 400 ? 8n * GIB : 1n * GIB;
     return candidate(`n${i}`, {
@@ -167,7 +167,7 @@ Deno.test("in a large cluster the most promising are asked first, and the others
   assert.match(message, new RegExp(`and ${500 - MAX_REASONS} more: no memory is left`));
 });
 
-Deno.test("who did not answer is said to be silent; a cluster without nodes has a message of its own", () => {
+Deno.test("rule 6e: who did not answer is said to be silent; a cluster without nodes has a message of its own", () => {
   const placing = placement(["a", "b"].map((id) => candidate(id)));
   placing.ask();
   placing.refused("a", "no memory is left");
@@ -176,7 +176,7 @@ Deno.test("who did not answer is said to be silent; a cluster without nodes has 
   assert.match(placement([]).error().message, /there is no node/);
 });
 
-Deno.test("a policy refuses nodes before they are asked and after they have answered, and moves others up", () => {
+Deno.test("rule 6c: a policy refuses nodes before they are asked and after they have answered, and moves others up", () => {
   const policy: PlacementOptions["policy"] = {
     judge(_request, { id }, given) {
       if (id === "a") return { refused: "the policy says no" };

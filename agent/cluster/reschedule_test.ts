@@ -36,7 +36,7 @@ function scene(selfId: string, ids: string[], view: Partial<RescheduleView> = {}
 
 const order = (id: string) => new Rendezvous(NODES).first(id, NODES.length);
 
-Deno.test("the first in line starts it with the next generation, when the death has settled", () => {
+Deno.test("rule 3b: the first in line starts it with the next generation, when the death has settled", () => {
   const { rescheduler } = scene(order("w")[0], ["w"]);
   assert.equal(rescheduler.nextMs(), DEATH_SETTLE_MS);
   assert.deepEqual(rescheduler.due(DEATH_SETTLE_MS - 1), []);
@@ -45,7 +45,7 @@ Deno.test("the first in line starts it with the next generation, when the death 
   assert.deepEqual(rescheduler.due(DEATH_SETTLE_MS + 1), []);
 });
 
-Deno.test("the k-th takes over after k times the takeover time; from the fourth on nobody does", () => {
+Deno.test("rule 4b: the k-th takes over after k times the takeover time; from the fourth on nobody does", () => {
   for (const k of [1, 2]) {
     const { rescheduler } = scene(order("w")[k], ["w"]);
     assert.deepEqual(rescheduler.due(DEATH_SETTLE_MS + k * TAKEOVER_MS - 1), []);
@@ -56,7 +56,7 @@ Deno.test("the k-th takes over after k times the takeover time; from the fourth 
   assert.equal(trusted.rescheduler.due(DEATH_SETTLE_MS + 3 * TAKEOVER_MS).length, 1);
 });
 
-Deno.test("nobody acts once there is a live copy, or when it is off", () => {
+Deno.test("rule 4c: nobody acts once there is a live copy, or when it is off", () => {
   const { lost, rescheduler } = scene(order("w")[1], ["w"]);
   lost.clear();
   assert.deepEqual(rescheduler.due(60_000), []);

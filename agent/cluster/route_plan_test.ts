@@ -26,7 +26,7 @@ Deno.test("a workload is routed by its id and name on each of its host ports", (
   ]);
 });
 
-Deno.test("only running copies on nodes that are there are routed to", () => {
+Deno.test("rule 7b: only running copies on nodes that are there are routed to", () => {
   const { dead, plan, set } = planned();
   for (const status of ["starting", "backing-off", "stopping"]) set(status, "n1", { status });
   set("w", "n1");
@@ -38,7 +38,7 @@ Deno.test("only running copies on nodes that are there are routed to", () => {
   assert.deepEqual(plan.list(), []);
 });
 
-Deno.test("the local copy comes first, the others are fallbacks by their claims", () => {
+Deno.test("rule 7a: the local copy comes first, the others are fallbacks by their claims", () => {
   const { plan, set } = planned();
   set("w", "n1", { generation: 3n });
   set("w", "n2", { generation: 2n });

@@ -84,7 +84,7 @@ Deno.test("a heartbeat tells what is missing: a difference, or all after a resta
   assert.deepEqual(table.compare(beat({ incarnation: 7n, version: 1n })), { since: undefined });
 });
 
-Deno.test("a new incarnation replaces all that was known, an older one nothing", () => {
+Deno.test("rule 2a: a new incarnation replaces all that was known, an older one nothing", () => {
   const { own, table } = pair();
   for (const update of own.update(local([workload("a1")]), at(0))) {
     applied(table.apply(wire(update), "event"));
@@ -96,7 +96,7 @@ Deno.test("a new incarnation replaces all that was known, an older one nothing",
   assert.equal(table.apply(old, "relay").kind, "old");
 });
 
-Deno.test("content that is not what its hash says is believed of its owner alone", () => {
+Deno.test("rule 1c: content that is not what its hash says is believed of its owner alone", () => {
   const { own, table } = pair();
   own.update(local([workload("a1")]), at(0));
   const forged = wire(own.whole());
@@ -151,7 +151,7 @@ Deno.test("states of who is no member, or of another kind, are refused", () => {
   assert.equal(table.apply(create(StateUpdateSchema), "event").kind, "refused");
 });
 
-Deno.test("a state beyond the limits is refused: workloads, bytes, tombstones, nodes", () => {
+Deno.test("rule 8: a state beyond the limits is refused: workloads, bytes, tombstones, nodes", () => {
   const { own, table } = pair();
   own.update(local([]), at(0));
   const many = wire(own.whole());

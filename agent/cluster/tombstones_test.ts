@@ -36,7 +36,7 @@ Deno.test("tombstones expire after a day, those from a clock that is ahead as we
   assert.equal(all.add(tombstone("a"), { wallMs: NOW_MS + TOMBSTONE_MS, isOwn: false }), false);
 });
 
-Deno.test("there are no more tombstones than the limit; the oldest give way", () => {
+Deno.test("rule 8: there are no more tombstones than the limit; the oldest give way", () => {
   const all = new Tombstones();
   for (let i = 0; i <= MAX_TOMBSTONES; i++) all.add(tombstone(`t${i}`), { wallMs: NOW_MS, isOwn: false });
   assert.equal(all.size, MAX_TOMBSTONES);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Bench, local, START_MS, workload } from "./testing.ts";
 import { changeOf } from "./workload_change.ts";
 
-Deno.test("what happens to a workload is told from its node's states", () => {
+Deno.test("rule 5b: what happens to a workload is told from its node's states", () => {
   const running = workload("aaaaaaaaaaaa", { status: "running" });
   assert.equal(changeOf(undefined, running)?.type, "spawned");
   assert.equal(changeOf(running, running), undefined);

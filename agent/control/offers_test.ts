@@ -58,7 +58,7 @@ async function ask(request: VmSpawnRequest, members: ClusterMember[]) {
 const go = member("go", { tags: {} });
 const secret = { env: ["KEY=secret"], args: ["--password", "x"] };
 
-Deno.test("a request that fits is asked of all by one query, without secrets", async () => {
+Deno.test("rule 6a: a request that fits is asked of all by one query, without secrets", async () => {
   const members = [member("a"), member("full"), go];
   const { queried, called, said } = await ask(spawnRequest({ ...secret, labels: { team: "a" } }), members);
   assert.deepEqual(said, ["a offers", "full no memory is left", "go offers"]);
@@ -67,7 +67,7 @@ Deno.test("a request that fits is asked of all by one query, without secrets", a
   assert.deepEqual([env, args, labels, dryRun], [[], [], { team: "a" }, true]);
 });
 
-Deno.test("a request with a policy, or too long for a query, is asked of our own nodes by calls, and of others in short", async () => {
+Deno.test("rule 9b: a request with a policy, or too long for a query, is asked of our own nodes by calls, and of others in short", async () => {
   const labels = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`label-${i}`, "x".repeat(30)]));
   for (const init of [{ policyJson: '{"name":"own","mode":"enforce"}' }, { labels }]) {
     const { queried, called, said } = await ask(spawnRequest({ ...secret, ...init }), [

@@ -41,7 +41,7 @@ Deno.test("names that objects inherit are no routes", () => {
   assert.equal(find(new RouteTable([route("a", 1)]), 1, "constructor.x"), undefined);
 });
 
-Deno.test("a hop finds the container of this node by its id, and neither by an alias nor on another node", () => {
+Deno.test("rule 7a: a hop finds the container of this node by its id, and neither by an alias nor on another node", () => {
   const peer = { kind: "peer" as const, node: "b", hostname: "b", port: 7947, fingerprint: "" };
   const local = { kind: "tcp" as const, hostname: "c", port: 80 };
   const table = new RouteTable([

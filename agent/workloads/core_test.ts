@@ -12,7 +12,7 @@ import { request } from "./testing.ts";
 
 const claim = { milliCpus: 1000, memoryBytes: 100, ports: [] };
 
-Deno.test("admission gives away no more than there is", () => {
+Deno.test("rule 6b: admission gives away no more than there is", () => {
   const ledger = new AdmissionLedger({ milliCpus: 2000, memoryBytes: 1000 });
   ledger.reserve("a", claim);
   assert.throws(() => ledger.reserve("b", { ...claim, milliCpus: 1001 }), {
@@ -48,7 +48,7 @@ Deno.test("admission bounds the workloads of a node", () => {
   ledger.reserve("more", { ...claim, ports: [] });
 });
 
-Deno.test("admission bounds the open host ports of a node", () => {
+Deno.test("rule 6b: admission bounds the open host ports of a node", () => {
   const ledger = new AdmissionLedger({ milliCpus: 1e9, memoryBytes: 1e12 });
   for (let i = 0; i < 1024; i++) {
     ledger.reserve(`w${i}`, { ...claim, ports: [{ hostPort: i + 1, containerPort: 1 }] });
@@ -60,7 +60,7 @@ Deno.test("admission bounds the open host ports of a node", () => {
   );
 });
 
-Deno.test("restarts back off from 1 s, doubling to 5 min, and begin anew after 10 min up", () => {
+Deno.test("rule 5a: restarts back off from 1 s, doubling to 5 min, and begin anew after 10 min up", () => {
   let failures = 0;
   const delays: number[] = [];
   for (let i = 0; i < 12; i++) {
@@ -86,7 +86,7 @@ const record = {
   exitCode: 137,
 };
 
-Deno.test("labels carry a workload through, whatever is in its request", () => {
+Deno.test("rule 1a: labels carry a workload through, whatever is in its request", () => {
   const values = ["x", "ü€😀", '"\\\n', "y".repeat(90_000), "\u2028\u007f"];
   for (const value of values) {
     const given = { ...record, request: request({ env: [`A=${value}`] }) };
@@ -184,7 +184,7 @@ Deno.test("a keyed queue keeps order per key and has a limit", async () => {
   assert.equal(queue.isBusy("a"), false);
 });
 
-Deno.test("an event reader that lags is cut off, and readers are limited", async () => {
+Deno.test("rule 8: an event reader that lags is cut off, and readers are limited", async () => {
   const hub = new EventHub();
   const end = new AbortController();
   const slow = hub.watch(end.signal)[Symbol.asyncIterator]();

@@ -48,7 +48,7 @@ Deno.test("a spawn whose completion fails is removed again", async () => {
   assert.deepEqual(proxy.routes, []);
 });
 
-Deno.test("concurrent spawns never get more than the node has", async () => {
+Deno.test("rule 6d: concurrent spawns never get more than the node has", async () => {
   const { manager } = await startManager({ vcpus: 3 });
   await using _manager = manager;
   const results = await Promise.allSettled(Array.from({ length: 10 }, () => manager.spawn(request())));
@@ -56,7 +56,7 @@ Deno.test("concurrent spawns never get more than the node has", async () => {
   assert.equal(manager.usage.milliCpus, 3000);
 });
 
-Deno.test("no more starts than the limit are under way at once; the others wait their turn", async () => {
+Deno.test("rule 8: no more starts than the limit are under way at once; the others wait their turn", async () => {
   const { manager, engine } = await startManager({ vcpus: 1000 });
   await using _manager = manager;
   let [under, most] = [0, 0];
@@ -93,7 +93,7 @@ Deno.test("a dry run answers and takes nothing", async () => {
   assert.deepEqual([await engine.list(), manager.usage.workloads, proxy.reserved], [[], 0, []]);
 });
 
-Deno.test("a container that exits starts again under its id, on the event, with growing pauses", async () => {
+Deno.test("rule 3a: a container that exits starts again under its id, on the event, with growing pauses", async () => {
   const { manager, engine, proxy, clock } = await startManager();
   await using _manager = manager;
   const { id } = await manager.spawn(request());
@@ -137,7 +137,7 @@ Deno.test("a restart that fails is tried again; containerd being away costs no l
   assert.equal(manager.get(id).phase, "running");
 });
 
-Deno.test("a stop withdraws the route before the container is stopped, and callers join it", async () => {
+Deno.test("rule 7c: a stop withdraws the route before the container is stopped, and callers join it", async () => {
   const { manager, engine, proxy, clock } = await startManager();
   await using _manager = manager;
   const { id } = await manager.spawn(request());
@@ -222,7 +222,7 @@ Deno.test("the pause before ports are tried again has a limit, and dispose ends 
   assert.deepEqual(clock.pending, []);
 });
 
-Deno.test("a workload that backs off shows the exit code of its newest run, also to the next agent", async () => {
+Deno.test("rule 5b: a workload that backs off shows the exit code of its newest run, also to the next agent", async () => {
   const clock = new FakeClock();
   const engine = new MemoryEngine({ nowMs: () => clock.nowMs });
   const first = await startManager({ engine, clock });
@@ -244,7 +244,7 @@ Deno.test("a workload that backs off shows the exit code of its newest run, also
   }
 });
 
-Deno.test("the next agent adopts, restarts, cleans up and carries on", async () => {
+Deno.test("rule 1b: the next agent adopts, restarts, cleans up and carries on", async () => {
   const clock = new FakeClock();
   const engine = new MemoryEngine({ nowMs: () => clock.nowMs });
   const first = await startManager({ engine, clock });
