@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
-import { commandLine, type Inventory, killAndWait, LiveAgent, until } from "./live_agent.ts";
+import {
+  commandLine,
+  DEADLINE_MS,
+  type Inventory,
+  killAndWait,
+  LiveAgent,
+  type Outcome,
+  until,
+} from "./live_agent.ts";
 
 const IMAGE = "test/web:1";
 /** Between two looks at what has appeared, milliseconds: small against the steps of a spawn. */
@@ -49,7 +57,7 @@ Deno.test("kill -9 of agent, containerd, shim or container at every step of a sp
         "8080:8080",
         "--json",
       ]);
-      await appears(agent, artefact);
+      await appears(agent, { artefact, spawning });
       await kill(agent, victim);
       const { code, out } = await spawning;
       if (victim === "agent") await agent.run();
@@ -209,9 +217,16 @@ async function settles(agent: LiveAgent, before: Inventory): Promise<void> {
   }
 }
 
-async function appears(agent: LiveAgent, artefact: Artefact): Promise<void> {
-  const endMs = performance.now() + 30_000;
+async function appears(
+  agent: LiveAgent,
+  what: { artefact: Artefact; spawning: Promise<Outcome> },
+): Promise<void> {
+  const { artefact, spawning } = what;
+  const endMs = performance.now() + DEADLINE_MS;
+  let outcome: Outcome | undefined;
+  void spawning.then((ended) => outcome = ended);
   while (!ARTEFACTS[artefact](agent, workloadId(agent))) {
+    if (outcome !== undefined) throw new Error(`${artefact} never appeared: ${JSON.stringify(outcome)}`);
     if (performance.now() > endMs) throw new Error(`${artefact} never appeared`);
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
@@ -222,7 +237,7 @@ async function disappears(
   what: { artefact: Exclude<Artefact, "record">; id: string },
 ): Promise<void> {
   const { artefact, id } = what;
-  const endMs = performance.now() + 30_000;
+  const endMs = performance.now() + DEADLINE_MS;
   while (ARTEFACTS[artefact](agent, id)) {
     if (performance.now() > endMs) throw new Error(`${artefact} never went`);
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
