@@ -20,6 +20,12 @@ const SUBJECT_SENDS = 2;
 /** Nodes that get a message by stream where it does not fit a packet. */
 const STREAM_FANOUT = 4;
 
+/**
+ * Messages that a node which knows no other keeps of each kind: whoever joins gets the newest events by push/pull anyway,
+ * and a lone node is none the bigger for what it has said.
+ */
+export const LONE_QUEUE_DEPTH = 64;
+
 /** A Serf message (`bytes` from `start`, its type byte, to `end`) as memberlist's user message: a copy. */
 export function asUser(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
   const out = new Uint8Array(end - start + 1);
@@ -32,6 +38,7 @@ export function asUser(bytes: Uint8Array, start = 0, end = bytes.length): Uint8A
 export class Broadcasts {
   readonly #config: SerfConfig;
   readonly #memberlist: Memberlist;
+  readonly #members: Members;
   readonly #intents: BroadcastQueue;
   readonly #queries: BroadcastQueue;
   readonly #events: BroadcastQueue;
@@ -41,6 +48,7 @@ export class Broadcasts {
   constructor(options: { config: SerfConfig; memberlist: Memberlist; members: Members; random: Random }) {
     this.#config = options.config;
     this.#memberlist = options.memberlist;
+    this.#members = options.members;
     const limit = () => retransmitLimit(options.memberlist.config.retransmitMult, options.members.size);
     this.#intents = new BroadcastQueue(limit);
     this.#queries = new BroadcastQueue(limit);
@@ -115,6 +123,8 @@ export class Broadcasts {
   }
 
   #prune(queue: BroadcastQueue): void {
+    // Nobody misses what is dropped here.
+    if (this.#members.size <= 1 && queue.size > LONE_QUEUE_DEPTH) queue.prune(LONE_QUEUE_DEPTH);
     if (queue.size > this.#config.maxQueueDepth) this.#dropped += queue.prune(this.#config.maxQueueDepth);
   }
 }

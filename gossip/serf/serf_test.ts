@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Keyring } from "../codec/keyring.ts";
 import { utf8 } from "../codec/text.ts";
 import { Bench } from "../testing.ts";
+import { LONE_QUEUE_DEPTH } from "./broadcasts.ts";
 import { SerfError } from "./queries.ts";
 
 const OLD_KEY = Uint8Array.from({ length: 32 }, (_, i) => i);
@@ -62,6 +63,27 @@ Deno.test("serf delivers each event once to everyone, also one that fits no pack
     const events = bench.events.get(name)!.flatMap((event) => event.kind === "user" ? [event.name] : []);
     assert.deepEqual(events.sort(), ["large", "small"], name);
   }
+});
+
+Deno.test("a node that knows no other keeps few of the events it has sent; who joins hears the newest", () => {
+  const bench = cluster(["a"]);
+  for (let i = 0; i < 300; i++) {
+    bench.cores.get("a")!.userEvent(bench.nowMs, `e${i}`, utf8("x"), { coalesce: false });
+    bench.advance(1_000);
+  }
+  const { eventQueue, dropped } = bench.cores.get("a")!.sizes;
+  assert.deepEqual([eventQueue, dropped], [LONE_QUEUE_DEPTH, 0]);
+  bench.add("b", 1001);
+  const to = bench.cores.get("a")!.memberlist.self.endpoint;
+  bench.cores.get("b")!.join(
+    bench.nowMs,
+    to,
+    { ignoreOld: false },
+    (error) => assert.equal(error, undefined),
+  );
+  bench.advance(5_000);
+  const heard = bench.events.get("b")!.flatMap((event) => event.kind === "user" ? [event.name] : []);
+  assert.ok(heard.includes("e299"), `${heard.length} events were heard`);
 });
 
 Deno.test("serf refuses events and queries beyond their limits by name and number", () => {
