@@ -19,6 +19,8 @@ const NEAR = { delayMs: 20 };
 const FAR = { delayMs: 130 };
 /** What was lost when the machine was busy at the start stays in the figures for 50 probes of each line. */
 const MEASURING_MS = 240_000;
+/** Between two looks: a command is work for the machine as well. */
+const PAUSE_MS = 2_000;
 
 interface Verdict {
   name: string;
@@ -58,7 +60,8 @@ async function placed(
   const { on, says, imageRef = TAGGED, flags = [] } = expected;
   const endMs = performance.now() + MEASURING_MS;
   for (;;) {
-    const said = rows(await explain(agent, policy, imageRef));
+    const verdicts = await explain(agent, policy, imageRef);
+    const said = rows(verdicts);
     if (said[0] === `${on} yes` && says(said)) {
       const spawn = ["spawn", "--image", imageRef, "--mem", "64", "--policy", policy, "--json", ...flags];
       const { code, out, err } = await agent.cli(spawn);
@@ -66,8 +69,8 @@ async function placed(
       const after = rows(await explain(agent, policy, imageRef));
       assert.notDeepEqual(after, said, `placed elsewhere than explained: ${out}${err}`);
     }
-    if (performance.now() > endMs) throw new Error(`${policy} never places on ${on}: ${said.join("; ")}`);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    if (performance.now() > endMs) throw new Error(`not placed on ${on}: ${JSON.stringify(verdicts)}`);
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
 }
 
@@ -85,10 +88,9 @@ Deno.test("three nodes of different price, record and distance: each example pol
     cableOf: (i) => [undefined, NEAR, FAR][i],
   });
   const [n1, n2, n3] = cluster.agents;
-  await Promise.all(cluster.agents.map(async (agent) => {
-    await agent.load(image, TAGGED);
-    await agent.load(image, BY_DIGEST);
-  }));
+  // One after the other: a machine that is busy answers probes late, and loss is what policies look at.
+  for (const agent of cluster.agents) await agent.load(image, TAGGED);
+  await n2.load(image, BY_DIGEST);
   const has = (said: string[], row: string) => said.includes(row);
   let onN2 = "";
 
@@ -104,13 +106,13 @@ Deno.test("three nodes of different price, record and distance: each example pol
 
   await step(
     t,
-    "balanced: the near one; the other two are too dear, or too far and of no record",
+    "balanced: the near one; the other two are too dear, or too far",
     async () => {
       onN2 = await placed(n1, example("balanced"), {
         on: "n2",
         says: (said) => {
           return has(said, "n1 rules.max_price_per_gb") &&
-            said.some((row) => row.startsWith("n3 rules.max_latency_ms,rules.min_reputation_score"));
+            said.some((row) => row.startsWith("n3 rules.max_latency_ms"));
         },
       });
     },
