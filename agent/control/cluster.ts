@@ -35,6 +35,7 @@ import { LocalNode } from "./local_node.ts";
 import { LogSearch } from "./log_search.ts";
 import { Mover } from "./mover.ts";
 import { moverParts } from "./mover_parts.ts";
+import { isOriginal, OriginalNodes } from "./original_nodes.ts";
 import { peerService } from "./peer_service.ts";
 import { Placer } from "./placer.ts";
 import { PolicyNodes } from "./policy_nodes.ts";
@@ -190,6 +191,11 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       view,
       client,
       placer,
+      originals: new OriginalNodes(membership),
+      originalNode: (id) => {
+        const member = membership.members().get(id);
+        return member && isOriginal(member) ? member : undefined;
+      },
       locateLog: (idOrName) => logs.locate(idOrName),
       bury: (id, generation) => this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
     });

@@ -12,9 +12,11 @@ import {
 import type { CreateOptions } from "../../runtime/engine.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterCalls } from "../api/cluster_api.ts";
+import type { ClusterMember } from "../cluster/ports.ts";
 import { DEFAULT_GRACE_MS } from "../workloads/limits.ts";
 import type { ClusterView } from "./cluster_view.ts";
 import { type Location, PEER_CALL_MS } from "./forwarding.ts";
+import type { OriginalNodes } from "./original_nodes.ts";
 import type { Placer } from "./placer.ts";
 
 /** What {@linkcode ClusterWideCalls} works with. */
@@ -23,6 +25,9 @@ export interface ClusterWideParts {
   view: ClusterView;
   client<S extends DescService>(service: S, nodeId: string): Client<S>;
   placer: Placer;
+  /** A member that takes no calls, only queries; undefined for our own agents. */
+  originalNode(nodeId: string): ClusterMember | undefined;
+  originals: Pick<OriginalNodes, "stop">;
   locateLog(idOrName: string): Promise<Location>;
   /** Lays down that a workload was stopped for good, for every node to know. */
   bury(id: string, generation: bigint): void;
@@ -42,13 +47,15 @@ export class ClusterWideCalls implements ClusterCalls {
 
   /** Where the owner cannot be reached, the tombstone alone is laid: the owner ends its copy when it is back. */
   async stop(idOrName: string, options: { graceMs?: number } = {}): Promise<Node> {
-    const { local, view, client, bury } = this.#parts;
+    const { local, view, client, bury, originals, originalNode } = this.#parts;
     const { isSelf, isLive, nodeId, nodeName, workload: { id, generation } } = view.find(idOrName);
     if (isSelf) return await local.stop(id, options);
     if (!isLive) {
       bury(id, generation);
       return create(NodeSchema, { id: nodeId, name: nodeName });
     }
+    const original = originalNode(nodeId);
+    if (original !== undefined) return await originals.stop(original, id);
     const timeoutMs = PEER_CALL_MS + (options.graceMs ?? DEFAULT_GRACE_MS);
     try {
       return await client(ClusterService, nodeId).stop({ id, graceMs: options.graceMs }, { timeoutMs });

@@ -1,10 +1,8 @@
 import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import {
-  ClusterEvent,
   type Offer,
   type VmSpawnRequest,
-  VmSpawnRequestSchema,
   type VmSpawnResponse,
   VmSpawnResponseSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
@@ -19,22 +17,17 @@ import type { CreateOptions } from "../../runtime/engine.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { PullProgress } from "../../runtime/image/mod.ts";
 import { type Candidate, Placement, type PlacementMode, type PlacementPolicy } from "../cluster/placement.ts";
-import type { ClusterMember } from "../cluster/ports.ts";
-import { TAG } from "../cluster/tags.ts";
 import type { Membership } from "../membership/membership.ts";
 import { parseSpawn } from "../workloads/parse_spawn.ts";
 import type { Placement as StartOf } from "../workloads/spawner.ts";
-import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./cluster_messages.ts";
-import { GOSSIP } from "../cluster/tags.ts";
 import type { LocalNode } from "./local_node.ts";
 import { askForOffers } from "./offers.ts";
+import { isOriginal, OriginalNodes } from "./original_nodes.ts";
 
 /** Longest wait for offers in a small cluster, milliseconds; it ends when all have answered. */
 export const OFFER_WAIT_MS = 400;
 /** Where nobody took it, those who did not answer are asked again, and waited for this long, milliseconds. */
 export const ASK_AGAIN_MS: readonly number[] = [1_000, 4_000];
-/** Time a node of the original gets to pull and start, milliseconds. */
-export const GO_SPAWN_MS = 60_000;
 
 /** Failures that another node would meet as well. */
 const FINAL: readonly RuntimeError["code"][] = [
@@ -171,7 +164,7 @@ export class Placer {
     if (member === undefined) {
       throw new RuntimeError("unavailable", `Cannot reach node "${nodeId}": it is no member any more`);
     }
-    if (member.tags[TAG.protocol] === undefined) return this.#startByQuery(member, request, options.signal);
+    if (isOriginal(member)) return new OriginalNodes(membership).spawn(member, request, options.signal);
     return this.#startByCall(nodeId, request, options);
   }
 
@@ -193,35 +186,6 @@ export class Placer {
       "unavailable",
       `Cannot start workload "${options.id}": the node's answer broke off`,
     );
-  }
-
-  /** As the original's nodes spawn: by a query for them alone. They choose the id. */
-  async #startByQuery(
-    member: ClusterMember,
-    request: VmSpawnRequest,
-    signal: AbortSignal | undefined,
-  ): Promise<VmSpawnResponse> {
-    const answered = Promise.withResolvers<Uint8Array>();
-    const bare = create(VmSpawnRequestSchema, { ...request, dryRun: false });
-    const over = this.#parts.membership.ask(GOSSIP.query, {
-      payload: encodeClusterMessage(ClusterEvent.SPAWN, VmSpawnRequestSchema, bare),
-      filters: [{ kind: "nodes", nodes: [member.name] }],
-      timeoutMs: GO_SPAWN_MS,
-      signal,
-      onResponse: (_from, payload) => answered.resolve(payload),
-    });
-    const payload = await Promise.race([answered.promise, over.then(() => undefined)]);
-    const message = payload && decodeClusterMessage(payload);
-    const response = message && !(message instanceof Error) && message.event === ClusterEvent.SPAWN
-      ? unwrap(message, VmSpawnResponseSchema)
-      : undefined;
-    if (response === undefined) {
-      throw new RuntimeError(
-        "unavailable",
-        `Cannot start the workload on node "${member.name}": it did not take it`,
-      );
-    }
-    return create(VmSpawnResponseSchema, { ...response, node: member.name });
   }
 }
 

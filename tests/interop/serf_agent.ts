@@ -72,6 +72,19 @@ export class SerfAgent implements AsyncDisposable {
     return { ok: result.success, output };
   }
 
+  /** Asks all members by `serf query` with raw bytes, of which none is 0; resolves what it prints. */
+  async queryRaw(name: string, payload: Uint8Array): Promise<string> {
+    // Bytes that are no UTF-8 reach a process only through a shell.
+    const bytes = Array.from(payload, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
+    const script = `exec serf query -rpc-addr="$1" -timeout=5s "$2" $'${bytes}'`;
+    const { success, stdout, stderr } = await new Deno.Command("bash", {
+      args: ["-c", script, "bash", this.rpc, name],
+    }).output();
+    const output = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    if (!success) throw new Error(`Cannot run "serf query ${name}": ${output}`);
+    return output;
+  }
+
   /** Members as this agent sees them: name to `status tags`. */
   async members(): Promise<Map<string, string>> {
     const { members } = JSON.parse(await this.run("members", "-format=json")) as {
