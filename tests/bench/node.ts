@@ -125,9 +125,10 @@ export async function cyclesBench(): Promise<string> {
   const memory = async (name: string, seconds: number) => {
     await pause(SETTLE_MS);
     const found = rssMiB(pid);
-    const { heapUsed } = await collectedHeap(agent);
+    const held = await collectedHeap(agent);
     const cells = [found, rssMiB(pid), rssMiB(agent.containerdPid)].map((value) => value.toFixed(0));
-    return `| ${name} | ${seconds.toFixed(0)} | ${mebibytes(heapUsed)} | ${cells[1]} | ${cells[0]} | ${
+    const sizes = [held.heapUsed, held.external].map(mebibytes);
+    return `| ${name} | ${seconds.toFixed(0)} | ${sizes.join(" | ")} | ${cells[1]} | ${cells[0]} | ${
       cells[2]
     } |`;
   };
@@ -150,8 +151,8 @@ export async function cyclesBench(): Promise<string> {
   return [
     `${facts}; ${count} cycles, ${lanes} at a time`,
     "",
-    "| cycles | s | agent: JS heap after GC, MiB | RSS after GC | RSS as found | containerd RSS |",
-    "|---|---|---|---|---|---|",
+    "| cycles | s | agent: JS heap after GC, MiB | buffers of it | RSS after GC | RSS as found | containerd RSS |",
+    "|---|---|---|---|---|---|---|",
     ...rows,
     "",
     "| what is there | before | after |",
