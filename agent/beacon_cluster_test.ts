@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
-import { create } from "@bufbuild/protobuf";
-import { VmSpawnRequestSchema } from "../proto/gen/cluster/services/api/cluster_pb.ts";
-import type { SigningContext } from "./beacon/identity.ts";
+import { clone, create, toBinary } from "@bufbuild/protobuf";
+import {
+  NodeStateResponseSchema,
+  VmSpawnRequestSchema,
+} from "../proto/gen/cluster/services/api/cluster_pb.ts";
+import { StateUpdateSchema } from "../proto/gen/hypercore/v1/peer_pb.ts";
+import type { NodeIdentity, SigningContext } from "./beacon/identity.ts";
+import { headerDigest, rootHash, signedBytes, stateRoot } from "./cluster/state_digest.ts";
+import { GOSSIP } from "./cluster/tags.ts";
 import { verifyBeacon } from "./beacon/metadata.ts";
 import { memoryIdentity } from "./beacon/testing.ts";
 import { startNodes, type TestNode, until } from "./testing.ts";
@@ -119,6 +125,61 @@ Deno.test("nodes tell each other signed beacons, and attest what they are asked 
       return verifyBeacon(header!.beacon!, n2.identity.publicKey);
     });
   });
+
+  await t.step(
+    "a state forged in a node's name is dropped, counted and told; signed by its key it is taken",
+    async () => {
+      const { nodeId } = n2.identity;
+      const known = () => n1.running.cluster.core.nodes().find(({ id }) => id === nodeId)!.header!;
+      const broadcast = (signer: Pick<NodeIdentity, "sign">) => {
+        const state = clone(NodeStateResponseSchema, n2.running.cluster.core.ownUpdate().state!);
+        Object.assign(state, { version: state.version + 1n, tags: { made: "up" }, stateSignature: "" });
+        const root = stateRoot(headerDigest(state), new Map());
+        const bytes = signedBytes(root, state.tombstones);
+        state.stateSignature = signer.sign("hypercore/state/1", bytes).toBase64();
+        const update = create(StateUpdateSchema, { state, hash: rootHash(root) });
+        n3.running.cluster.membership.broadcast(GOSSIP.stateDelta, toBinary(StateUpdateSchema, update));
+      };
+      const taken: string[] = [];
+      const { core } = n1.running.cluster;
+      const userEvent = core.userEvent.bind(core);
+      core.userEvent = (nowMs, name, payload) => {
+        const effects = userEvent(nowMs, name, payload);
+        if (known().tags.made === "up") taken.push(name);
+        return effects;
+      };
+      const refused = async () =>
+        Number(/states_refused_total\{via="event"\} (\d+)/.exec(await metricsOf(n1))![1]);
+      const before = await refused();
+      const notes: string[] = [];
+      const end = new AbortController();
+      const watching = (async () => {
+        for await (const { event } of n1.running.cluster.events.watch(end.signal)) {
+          if (event?.case === "note") notes.push(event.value as string);
+        }
+      })();
+      const { incarnation } = n2.running.cluster.core.version;
+      broadcast(memoryIdentity());
+      await until("it is refused", async () => await refused() > before);
+      await until(
+        "it is told",
+        () => notes.some((note) => /Cannot take its state: its signature/.test(note)),
+      );
+      assert.deepEqual([taken, n2.running.cluster.core.version.incarnation], [[], incarnation]);
+      broadcast(n2.identity);
+      // But for a moment: the node soon hears of what it did not say, and begins a new incarnation.
+      await until("it is taken", () => taken.length > 0);
+      await until("the node says anew what is", () => known().tags.made === undefined);
+      assert.equal(n2.running.cluster.core.version.incarnation, incarnation + 1n);
+      end.abort();
+      await watching;
+      // Whoever forged it: it is not held against the node.
+      const { beacons } = await n1.call("hypercore.v1.BeaconService/List", {}) as {
+        beacons: { nodeName: string; ownScore: number }[];
+      };
+      assert.ok(beacons.find(({ nodeName }) => nodeName === "n2")!.ownScore > 0.9);
+    },
+  );
 
   await t.step("who is not there or is asked for nonsense is said", async () => {
     await assert.rejects(ask(n1, { node: "n9" }), /not_found: Cannot find node "n9"/);

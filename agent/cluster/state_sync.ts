@@ -172,7 +172,8 @@ export class StateSync {
       const { incarnation, version } = update.state!;
       const isAhead = incarnation > own.at.incarnation ||
         (incarnation === own.at.incarnation && version > own.at.version);
-      if (isAhead) own.outbid(incarnation, wallMs);
+      // What anybody could have made up must not drive its incarnation up.
+      if (isAhead && table.isOwn(update)) own.outbid(incarnation, wallMs);
       return { kind: "old" };
     }
     const view = table.get(nodeId);

@@ -188,6 +188,23 @@ export class StateTable {
     return { kind: "applied", ids, tombstones: given.tombstones };
   }
 
+  /** Whether this node itself said this in an earlier life: whole, and signed by its key where signatures are checked. */
+  isOwn(update: StateUpdate): boolean {
+    if (this.#verifier === undefined) return true;
+    const given = update.state;
+    if (given === undefined || update.baseVersion !== 0n) return false;
+    const next = this.#next(update, undefined);
+    if (typeof next === "string") return false;
+    const verdict = this.#verifier.verify({
+      nodeId: this.#selfId,
+      bytes: signedBytes(next.root, given.tombstones),
+      header: next.state.header,
+      signature: given.stateSignature,
+      publicKey: next.state.header.publicKey,
+    });
+    return verdict === "verified";
+  }
+
   /** Takes the state of a member that speaks the original's protocol. */
   applyForeign(nodeId: string, given: NodeStateResponse): Outcome {
     const view = this.#nodes.get(nodeId);
