@@ -1,6 +1,6 @@
 import { TestLan } from "../support/lan.ts";
 import type { WireOptions } from "../support/slow_wire.ts";
-import { LiveAgent, until } from "./live_agent.ts";
+import { LiveAgent, type LiveAgentOptions, until } from "./live_agent.ts";
 
 /** A gossip key for tests. */
 export const CLUSTER_KEY = new Uint8Array(32).fill(7).toBase64();
@@ -11,6 +11,8 @@ export interface LiveClusterOptions {
   flags?: readonly string[];
   /** Further flags of one agent, by its place. */
   flagsOf?: (i: number) => readonly string[];
+  /** Whether all of them are urgent. */
+  isUrgent?: LiveAgentOptions["isUrgent"];
   /** What the cable of one agent is like, by its place; absent means as good as a cable is. */
   cableOf?: (i: number) => WireOptions | undefined;
 }
@@ -41,6 +43,7 @@ export class LiveCluster implements AsyncDisposable {
         await LiveAgent.prepare({
           host: lan.hosts[i],
           name: `n${i + 1}`,
+          isUrgent: options.isUrgent,
           flags: [
             ...["--cluster-bind-addr", `${TestLan.address(i)}:7946`, "--encrypt", CLUSTER_KEY, ...join],
             ...options.flags ?? [],

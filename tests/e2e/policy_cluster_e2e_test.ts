@@ -80,6 +80,7 @@ const metricsOf = (agent: LiveAgent) => agent.curl("http://127.0.0.1:8001/metric
 
 Deno.test("three nodes of different price, record and distance: each example policy places as it says", async (t) => {
   await using cluster = await LiveCluster.start(3, {
+    isUrgent: true,
     flags: ["--profile", "lan", "--proof-interval", "500ms"],
     flagsOf: (i) => [
       ...["--beacon-price", NODES[i].price, "--beacon-reputation", NODES[i].reputation],
