@@ -1,5 +1,6 @@
 import { create, equals, toBinary } from "@bufbuild/protobuf";
 import {
+  BeaconMetadataSchema,
   type NodeStateResponse,
   NodeStateResponseSchema,
   type Tombstone,
@@ -320,8 +321,11 @@ export class OwnState {
     return create(NodeStateResponseSchema, { beacon, observations });
   }
 
-  #static({ node, policy, tags, agentVersion, publicKey }: NodeStateResponse): NodeStateResponse {
-    return create(NodeStateResponseSchema, { node, policy, tags, agentVersion, publicKey });
+  /** What changes seldom, and is told at once when it does. */
+  #static({ node, policy, tags, agentVersion, publicKey, beacon }: NodeStateResponse): NodeStateResponse {
+    const { nodeCapabilities, pricePerGb } = beacon ?? {};
+    const stated = create(BeaconMetadataSchema, { nodeCapabilities, pricePerGb });
+    return create(NodeStateResponseSchema, { node, policy, tags, agentVersion, publicKey, beacon: stated });
   }
 
   #dynamic({ capacity, cordoned }: NodeStateResponse): NodeStateResponse {

@@ -126,6 +126,13 @@ Deno.test("proofs and beacon data make a version of their own once a minute at m
   const quiet = local([workload("a1", { proof: proof("y") })], { beacon });
   assert.deepEqual(own.update(quiet, at(QUIET_CHANGE_MS + 1)), []);
   assert.equal(own.update(quiet, at(2 * QUIET_CHANGE_MS))[0].state!.beacon!.latencyMs, 3);
+  // But what a node can do and what it costs is told at once.
+  const able = {
+    ...quiet,
+    beacon: create(BeaconMetadataSchema, { latencyMs: 3, nodeCapabilities: ["kvm"] }),
+  };
+  const [told] = own.update(able, at(2 * QUIET_CHANGE_MS + 1));
+  assert.deepEqual(told.state!.beacon!.nodeCapabilities, ["kvm"]);
 });
 
 Deno.test("values of the environment and policies are never told, and a long request is cut; all are marked", () => {
