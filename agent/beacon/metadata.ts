@@ -22,9 +22,9 @@ export interface BeaconFacts extends LineFigures {
 /** Digits after the point of every figure in a beacon. */
 const UNIT = 1_000;
 /** A figure that moved by less than this part of itself is not told anew. */
-const RELATIVE_STEP = 0.25;
+const RELATIVE_STEP = 0.5;
 /** Nor one that moved by less than this. */
-const ABSOLUTE_STEP = { latencyMs: 2, jitterMs: 2, packetLoss: 2, queueDepth: 16, reputation: 0.02 };
+const ABSOLUTE_STEP = { latencyMs: 2, jitterMs: 5, packetLoss: 2, queueDepth: 16, reputation: 0.02 };
 
 /**
  * This node's beacon: signed, and made anew only when something in it has moved so far that it matters, so that an idle

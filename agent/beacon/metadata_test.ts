@@ -59,12 +59,12 @@ Deno.test("a beacon with any field changed, by as little as a bit, is refused", 
 Deno.test("a beacon stays as it is while nothing in it has moved far", () => {
   const teller = new BeaconTeller(memoryIdentity());
   const first = teller.tell(facts, 1_000);
-  const quiet = { ...facts, latencyMs: 13.9, jitterMs: 0, packetLossPercent: 1.9, queueDepth: 18 };
+  const quiet = { ...facts, latencyMs: 17.9, jitterMs: 6.4, packetLossPercent: 1.9, queueDepth: 18 };
   assert.equal(teller.tell(quiet, 9_000), first);
   for (
     const moved of [
-      { latencyMs: 16 },
-      { jitterMs: 3.5 },
+      { latencyMs: 19 },
+      { jitterMs: 6.5 },
       { packetLossPercent: 2 },
       { queueDepth: 19 },
       { pricePerGb: 0.11 },
