@@ -56,6 +56,8 @@ export class Cluster implements ClusterServices, AsyncDisposable {
   readonly beacons: ServiceImpl<typeof BeaconService>;
   /** Absent when the node makes no proofs. */
   readonly proofs: ServiceImpl<typeof ProofService> | undefined;
+  /** What answers the original's queries, for the metrics. */
+  readonly queries: Pick<QueryAnswers, "inWork" | "dropped">;
   readonly #parts: ClusterParts;
   readonly #closing = new AbortController();
   readonly #driver: CoreDriver;
@@ -261,22 +263,21 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       router.service(WorkloadService, localWorkloads);
       if (ownProofs !== undefined) router.service(ProofService, ownProofs.service);
     });
-    this.#listen(
-      new QueryAnswers({
-        nodeName,
-        offer: (request) => local.offer(request),
-        spawn: (request) => local.place(request, { id: parts.newId() }),
-        stop: (id, graceMs) => {
-          const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
-          return isHere ? localCalls.stop(id, { graceMs }) : undefined;
-        },
-        attest: (message) => attestations.answer(message),
-        policy: (message) => policies.answer(message),
-        proof: proofs && ((message) => proofs.answer(message)),
-        answer: (query, payload) => membership.answer(query, payload),
-        log,
-      }),
-    );
+    const answers = this.queries = new QueryAnswers({
+      nodeName,
+      offer: (request) => local.offer(request),
+      spawn: (request) => local.place(request, { id: parts.newId() }),
+      stop: (id, graceMs) => {
+        const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
+        return isHere ? localCalls.stop(id, { graceMs }) : undefined;
+      },
+      attest: (message) => attestations.answer(message),
+      policy: (message) => policies.answer(message),
+      proof: proofs && ((message) => proofs.answer(message)),
+      answer: (query, payload) => membership.answer(query, payload),
+      log,
+    });
+    this.#listen(answers);
     parts.beacon?.connect(membership, {
       nodes: () => core.nodes(),
       sampleProof: () =>

@@ -43,7 +43,10 @@ export interface QueryAnswerParts {
 /** Answers `hypercore_query`, the question that the original's nodes know. */
 export class QueryAnswers {
   readonly #parts: QueryAnswerParts;
-  #inWork = 0;
+  /** Queries that are being worked on. */
+  inWork = 0;
+  /** Queries that got no answer because too many were being worked on. */
+  dropped = 0;
 
   constructor(parts: QueryAnswerParts) {
     this.#parts = parts;
@@ -52,15 +55,14 @@ export class QueryAnswers {
   /** Takes a query; what is not ours, or too much at once, is left without an answer. */
   handle(query: Query): void {
     const { nodeName } = this.#parts;
-    if (query.name !== GOSSIP.query || query.sourceNode === nodeName || this.#inWork >= MAX_QUERIES_IN_WORK) {
-      return;
-    }
-    this.#inWork++;
+    if (query.name !== GOSSIP.query || query.sourceNode === nodeName) return;
+    if (this.inWork >= MAX_QUERIES_IN_WORK) return void this.dropped++;
+    this.inWork++;
     this.#work(query).catch((error) => {
       this.#parts.log.error("cannot answer a query", {
         error: error instanceof Error ? error.stack : String(error),
       });
-    }).finally(() => this.#inWork--);
+    }).finally(() => this.inWork--);
   }
 
   async #work(query: Query): Promise<void> {

@@ -21,6 +21,8 @@ export interface MetricsSources {
 export interface ClusterFigures {
   membership: Pick<Membership, "members" | "serf">;
   core: Pick<ClusterCore, "sizes" | "counters">;
+  /** The original's queries: in work, and left without an answer because of too many. */
+  queries: { inWork: number; dropped: number };
 }
 
 const SPAWN_BUCKETS = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300];
@@ -177,6 +179,16 @@ export class AgentMetrics implements Disposable {
       "hypercore_copies_ended_total",
       "Copies on this node ended because another has the better claim, or the workload was stopped",
       () => counters().copiesEnded,
+    );
+    this.#gauge(
+      "hypercore_queries_in_work",
+      "Queries of other nodes that are being worked on",
+      () => cluster.queries.inWork,
+    );
+    counter(
+      "hypercore_queries_dropped_total",
+      "Queries of other nodes left without an answer because too many were being worked on",
+      () => cluster.queries.dropped,
     );
     new Gauge({
       name: "hypercore_cluster_size",

@@ -201,7 +201,7 @@ Deno.test("one address cannot take all the places of connections that have not p
   assert.deepEqual(refused(b), ["limit", "limit"]);
 });
 
-Deno.test("of what a stranger sends before the proof a kilobyte is read, and one address gets no more places than the limit", async () => {
+Deno.test("rule 8: of what a stranger sends before the proof a kilobyte is read, and one address gets no more places than the limit", async () => {
   await using b = await startPeer({ nodeId: "b", limits: { firstByteMs: 60_000, handshakeMs: 60_000 } });
   const { pendingPerAddress } = PEER_LIMITS;
   // The head of a hello that never comes to its end, and much that is none.

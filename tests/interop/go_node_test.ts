@@ -24,7 +24,7 @@ function captured(name: string): Uint8Array {
   return Uint8Array.fromHex(vectors.find((vector) => vector.name === name)!.hex!);
 }
 
-Deno.test("a Go node and ours in one cluster: spawn and stop by query, both ways, and each other's states", async (t) => {
+Deno.test("rule 9a: a Go node and ours in one cluster: spawn and stop by query, both ways, and each other's states", async (t) => {
   await using cluster = await startNodes(["n1", "n2"]);
   const [n1, n2] = cluster.nodes;
   await using go = await GoNode.join(n1, "go");

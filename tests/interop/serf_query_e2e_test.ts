@@ -12,7 +12,7 @@ import { installSerf, SerfAgent, until } from "./serf_agent.ts";
 
 await installSerf();
 
-Deno.test("a stock serf agent spawns and stops on our nodes by hypercore_query, sees them, and is never chosen", async (t) => {
+Deno.test("rule 9a: a stock serf agent spawns and stops on our nodes by hypercore_query, sees them, and is never chosen", async (t) => {
   await using cluster = await startNodes(["n1", "n2"]);
   const [n1, n2] = cluster.nodes;
   await using serf = await SerfAgent.start("stock");
