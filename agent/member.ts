@@ -115,6 +115,7 @@ class PeerConnections implements PeerNetwork {
   readonly #keys: PeerKeys;
   readonly #clients: PeerClients;
   readonly #log: Log;
+  readonly #observe: Observe | undefined;
   #server: PeerServer | undefined;
   #resolve: (nodeId: string) => PeerLocation | undefined = () => undefined;
 
@@ -126,6 +127,7 @@ class PeerConnections implements PeerNetwork {
     this.#port = own.port;
     this.#keys = own.keys;
     this.#log = own.log;
+    this.#observe = own.observe;
     this.#clients = new PeerClients({
       nodeId: own.nodeId,
       keys: own.keys,
@@ -172,7 +174,7 @@ class PeerConnections implements PeerNetwork {
   }
 
   serve(routes: (router: ConnectRouter) => void): void {
-    this.#server = new PeerServer({ routes, keys: this.#keys, log: this.#log });
+    this.#server = new PeerServer({ routes, keys: this.#keys, log: this.#log, observe: this.#observe });
     this.#port.serve({ calls: this.#server });
   }
 

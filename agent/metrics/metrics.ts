@@ -21,6 +21,8 @@ export interface MetricsSources {
 export interface ClusterFigures {
   membership: Pick<Membership, "members" | "serf">;
   core: Pick<ClusterCore, "sizes" | "counters">;
+  /** Who follows the cluster's events. */
+  events: { readers: number };
   /** The original's queries: in work, and left without an answer because of too many. */
   queries: { inWork: number; dropped: number };
 }
@@ -179,6 +181,11 @@ export class AgentMetrics implements Disposable {
       "hypercore_copies_ended_total",
       "Copies on this node ended because another has the better claim, or the workload was stopped",
       () => counters().copiesEnded,
+    );
+    this.#gauge(
+      "hypercore_event_readers",
+      "Callers that follow the cluster's events",
+      () => cluster.events.readers,
     );
     this.#gauge(
       "hypercore_queries_in_work",

@@ -31,7 +31,7 @@ Deno.test("of too many connections from one node the oldest gives way", async ()
 
 Deno.test("connections beyond the limit are closed; one that ends makes room", async () => {
   const cluster = new Cluster();
-  await using _b = await cluster.start("b", { limits: { connections: 1 }, peer: { cordon: () => ({}) } });
+  await using b = await cluster.start("b", { limits: { connections: 1 }, peer: { cordon: () => ({}) } });
   await using second = await cluster.start("second");
   {
     await using first = await cluster.start("first");
@@ -40,6 +40,7 @@ Deno.test("connections beyond the limit are closed; one that ends makes room", a
       second.peers.client(PeerService, "b").cordon({}),
       is("unavailable", /^Cannot reach node "b": /),
     );
+    assert(b.seen.some((seen) => seen.kind === "refused" && seen.reason === "limit"));
   }
   await until(() => second.peers.client(PeerService, "b").cordon({}).then(() => true, () => false));
 });

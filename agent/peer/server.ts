@@ -7,6 +7,7 @@ import { translateErrors } from "../api/errors.ts";
 import { CALLER, type Caller } from "./caller.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
+import type { Observe } from "./metrics.ts";
 import { KEY_GONE } from "./session.ts";
 
 /** Time that calls in flight get to end by themselves when the server stops, milliseconds. */
@@ -25,6 +26,7 @@ export interface PeerServerOptions {
   routes: (router: ConnectRouter) => void;
   keys: PeerKeys;
   log: Log;
+  observe?: Observe;
   limits?: Partial<PeerLimits>;
 }
 
@@ -46,6 +48,7 @@ type UniversalHandler = ReturnType<typeof createConnectRouter>["handlers"][numbe
 /** Answers the calls of other nodes, gRPC and Connect, on connections that have proved their membership. */
 export class PeerServer implements AsyncDisposable {
   readonly #limits: PeerLimits;
+  readonly #observe: Observe | undefined;
   readonly #keys: PeerKeys;
   readonly #log: Log;
   readonly #http: http2.Http2Server;
@@ -58,7 +61,8 @@ export class PeerServer implements AsyncDisposable {
   #incoming: Pick<Connection, "caller" | "key" | "socket"> | undefined;
   readonly #watch: ReturnType<typeof setInterval>;
 
-  constructor({ routes, keys, log, limits }: PeerServerOptions) {
+  constructor({ routes, keys, log, observe, limits }: PeerServerOptions) {
+    this.#observe = observe;
     this.#limits = { ...PEER_LIMITS, ...limits };
     this.#keys = keys;
     this.#log = log;
@@ -94,6 +98,7 @@ export class PeerServer implements AsyncDisposable {
   /** Serves a connection; from here on it is the server's. Beyond the limits it, or the peer's oldest, is closed. */
   take(socket: TLSSocket, { key, ...caller }: Caller & { key: Uint8Array | undefined }): void {
     if (this.#isClosing || this.#connections.size >= this.#limits.connections) {
+      this.#observe?.({ kind: "refused", reason: this.#isClosing ? "closing" : "limit" });
       this.#log.debug("a node's connection was closed: too many, or stopping", { node: caller.nodeId });
       return void socket.destroy();
     }

@@ -61,7 +61,7 @@ export async function startPeer(options: TestPeerOptions): Promise<TestPeer> {
   stack.use(port);
   stack.use(port.transport);
   const server = stack.use(
-    new PeerServer({ routes: options.routes ?? (() => {}), keys, log: silentLog, limits }),
+    new PeerServer({ routes: options.routes ?? (() => {}), keys, log: silentLog, observe, limits }),
   );
   port.serve({ calls: server });
   const resolve = (id: string) => directory.get(id);
