@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { createSerf, type Serf } from "../mod.ts";
+import { MAX_SERVED_STREAMS } from "./stream_driver.ts";
 import { SocketTransport } from "./socket_transport.ts";
 
 const LOOPBACK = { host: "127.0.0.1", port: 0 };
@@ -64,6 +65,23 @@ Deno.test("garbage on the stream port is answered with an error, and the node li
   conn.close();
   assert.ok(length !== null && length > 0 && (answer[0] === 9 || answer[0] === 13));
   assert.equal(a.members().length, 1);
+});
+
+Deno.test("rule 8: only so many streams are served at once; more are closed, and those that end make room", async () => {
+  await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "wan" });
+  const connect = () => Deno.connect({ hostname: "127.0.0.1", port: a.local.port });
+  const silent: Deno.Conn[] = [];
+  for (let n = 0; n < MAX_SERVED_STREAMS; n++) silent.push(await connect());
+  const beyond = await connect();
+  assert.equal(await beyond.read(new Uint8Array(1)), null);
+  beyond.close();
+  for (const conn of silent) conn.close();
+  await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "wan" });
+  const address = `127.0.0.1:${a.local.port}`;
+  // Its end is noticed within moments.
+  const endMs = performance.now() + 60_000;
+  while (await b.join([address]).catch(() => 0) === 0) assert.ok(performance.now() < endMs);
+  await eventually(a, () => a.member("b")?.status === "alive");
 });
 
 Deno.test("a join that nobody answers says why, for each address", async () => {
