@@ -39,6 +39,8 @@ export interface ProxyLimits {
   upstreamIdleTimeoutMs: number;
   /** Connections of other nodes' proxies, of all workers together; beyond it new ones are closed. */
   maxHopConnections: number;
+  /** Of these, those that have not yet proved that they are members; beyond it one of them gives way. */
+  maxHopOpenings: number;
   /** How long a request whose route proved stale waits for another: 502 or 503. */
   staleRouteWaitMs: number;
   /** Requests of one worker that wait so at a time; more are answered at once. */
@@ -77,6 +79,7 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxIdleUpstreamConnections: 256,
   upstreamIdleTimeoutMs: 30_000,
   maxHopConnections: 8192,
+  maxHopOpenings: 4096,
   staleRouteWaitMs: 2_000,
   maxStaleWaits: 1024,
   maxStreams: 200,

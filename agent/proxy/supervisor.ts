@@ -56,6 +56,7 @@ class Supervisor implements Proxy {
       ...limits,
       maxConnections: share(limits.maxConnections),
       maxHopConnections: share(limits.maxHopConnections),
+      maxHopOpenings: share(limits.maxHopOpenings),
     };
   }
 

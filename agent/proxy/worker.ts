@@ -79,7 +79,11 @@ class ProxyWorker {
       bindHosts,
       maxConnections: limits.maxConnections,
     });
-    this.#hops = new HopListener({ context: this.#context, maxConnections: limits.maxHopConnections });
+    this.#hops = new HopListener({
+      context: this.#context,
+      maxConnections: limits.maxHopConnections,
+      maxOpenings: limits.maxHopOpenings,
+    });
   }
 
   #apply({ routes, ports, tls }: Extract<WorkerRequest, { type: "apply" }>): Promise<PortFailure[]> {

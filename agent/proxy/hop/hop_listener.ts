@@ -13,6 +13,7 @@ import { listenTls } from "../no_delay.ts";
 import { closeQuietly, writeAll } from "../sink.ts";
 import { Source } from "../source.ts";
 import type { HopIdentity } from "./contract.ts";
+import { Openings } from "./openings.ts";
 import {
   checkClaim,
   CLAIM_ACCEPTED,
@@ -28,6 +29,8 @@ export interface HopListenerOptions {
   context: WorkerContext;
   /** Of this worker. */
   maxConnections: number;
+  /** Of these, those that have not yet proved membership. */
+  maxOpenings: number;
 }
 
 /** Takes the connections of other nodes' proxies: one worker's part of the hop port. */
@@ -37,7 +40,11 @@ export class HopListener {
   /** What each was made under; undefined before that is known. */
   readonly #connections = new Map<Connection, string | undefined>();
 
-  constructor(private readonly options: HopListenerOptions) {}
+  readonly #openings: Openings;
+
+  constructor(private readonly options: HopListenerOptions) {
+    this.#openings = new Openings(options.maxOpenings);
+  }
 
   /**
    * Serves that identity from now on; what was there before ends as it should. Throws, changing nothing, when a listener
@@ -89,6 +96,10 @@ export class HopListener {
     if (this.#connections.size >= maxConnections) return closeQuietly(conn);
     const opening = new Opening(conn, context);
     this.#connections.set(opening, undefined);
+    const opened = this.#openings.add((conn.remoteAddr as Deno.NetAddr).hostname, () => {
+      context.counters.hopsRefused++;
+      opening.close();
+    });
     const source = new Source(conn, context.buffers);
     let connection: Connection | undefined;
     try {
@@ -96,6 +107,7 @@ export class HopListener {
       if (alpnProtocol !== HOP_ALPN) return;
       const member = await this.#member(conn, source, fingerprint);
       if (!member) return;
+      opened();
       const client = { address: "", hostPort: 0, secure: true, hop: { node: member.node } };
       connection = new Http1Connection(conn, source, { context, client });
       this.#connections.set(connection, member.secret);
@@ -109,6 +121,7 @@ export class HopListener {
     } catch (error) {
       if (!isPeerFailure(error)) reportError(error);
     } finally {
+      opened();
       opening.done();
       this.#connections.delete(opening);
       if (connection) {

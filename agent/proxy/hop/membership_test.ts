@@ -231,6 +231,28 @@ Deno.test("beyond their limit connections of other nodes are closed", async () =
   assert.deepEqual(await first.answer(first.claim(node, KEY)), [CLAIM_ACCEPTED]);
 });
 
+Deno.test("a stranger's flood before the proof keeps no member out: what it opened first gives its place to what comes", async () => {
+  await using upstream = new TestUpstream(echo);
+  const limits = {
+    maxHopOpenings: 8,
+    handshakeTimeoutMs: 120_000,
+    shutdownGraceMs: 200,
+    staleRouteWaitMs: 0,
+  };
+  await using nodes = await pair(upstream, { limits });
+  const { b } = nodes;
+  const flood: Deno.Conn[] = [];
+  try {
+    for (let n = 0; n < 100; n++) {
+      flood.push(await Deno.connect({ hostname: b.identity.bindHosts[0], port: b.identity.port }));
+    }
+    await eventually(async () => (await b.proxy.stats()).hops.refused === 92);
+    assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 200 /);
+  } finally {
+    for (const conn of flood) conn.close();
+  }
+});
+
 Deno.test("a worker that takes another's place takes hops too", async () => {
   await using upstream = new TestUpstream(echo);
   const workers: Worker[] = [];
