@@ -246,7 +246,7 @@ Deno.test("a stranger's flood before the proof keeps no member out: what it open
     for (let n = 0; n < 100; n++) {
       flood.push(await Deno.connect({ hostname: b.identity.bindHosts[0], port: b.identity.port }));
     }
-    await eventually(async () => (await b.proxy.stats()).hops.refused === 92);
+    await eventually(async () => (await b.proxy.stats()).hops.refused >= 92);
     assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 200 /);
   } finally {
     for (const conn of flood) conn.close();
