@@ -40,7 +40,7 @@ export interface PeerLimits {
 
 /** The limits in use. */
 export const PEER_LIMITS: Readonly<PeerLimits> = {
-  pending: 256,
+  pending: 128,
   pendingPerAddress: 64,
   firstByteMs: 5_000,
   handshakeMs: HANDSHAKE_TIMEOUT_MS,
