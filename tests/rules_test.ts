@@ -13,4 +13,8 @@ Deno.test("each test that docs/rules.md names is there, and each sentence of rul
     if (rule !== undefined) rules.add(rule);
   }
   assert.equal([...rules].sort().join(""), "123456789");
+  const sentences = [...table.matchAll(/^\| (\d[a-z]?) \| .+ \| (.+?) \| \S+_test\.ts \|$/gm)]
+    .filter(([row]) => row.split(" | ").length === 4);
+  assert.ok(sentences.length >= 30, `${sentences.length}`);
+  for (const [, sentence, name] of sentences) assert.ok(name.startsWith(`rule ${sentence}: `), name);
 });
