@@ -7,6 +7,7 @@ import {
   type Transport,
 } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { WholeStreams } from "../agent/api/whole_streams.ts";
 import { ClusterService } from "../proto/gen/cluster/services/api/cluster_pb.ts";
 import { BeaconService } from "../proto/gen/hypercore/v1/beacon_pb.ts";
 import { IdentityService } from "../proto/gen/hypercore/v1/identity_pb.ts";
@@ -54,8 +55,11 @@ export function connectApi(options: ClientOptions, io: Io): Api {
   const transport: Transport = createGrpcTransport({
     baseUrl: url.origin,
     interceptors: token === undefined ? [] : [bearer(token)],
-    pingIntervalMs: PING_INTERVAL_MS,
-    nodeOptions: options.apiCa === undefined ? {} : { ca: readCa(options.apiCa, io) },
+    sessionManager: new WholeStreams(
+      url.origin,
+      { pingIntervalMs: PING_INTERVAL_MS },
+      options.apiCa === undefined ? {} : { ca: readCa(options.apiCa, io) },
+    ),
   });
   return {
     cluster: createClient(ClusterService, transport),

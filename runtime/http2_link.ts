@@ -1,5 +1,6 @@
 import http2 from "node:http2";
 import type { Duplex } from "node:stream";
+import { readWhole } from "./whole_stream.ts";
 
 /** How a connection is watched; without these it is not. Milliseconds. */
 export interface Http2LinkOptions {
@@ -98,7 +99,7 @@ export class Http2Link {
       if (this.#isRetired) this.#session.destroy();
       else this.#rest();
     });
-    return failingWhenCutOff(stream);
+    return readWhole(failingWhenCutOff(stream));
   }
 
   /** Bytes came on a stream: if it is one of this connection, the other end is there. */
