@@ -14,6 +14,7 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   streamsDialed: ["streams_dialed_total", "Streams opened"],
   streamsServed: ["streams_served_total", "Streams answered"],
   streamsFailed: ["streams_failed_total", "Streams that failed"],
+  streamsRefused: ["streams_refused_total", "Streams closed because too many were served"],
   probes: ["probes_total", "Nodes probed"],
   probesFailed: ["probes_failed_total", "Probes without an answer"],
   suspicions: ["suspicions_total", "Nodes suspected"],
@@ -71,7 +72,13 @@ export function registerMetrics(registry: MetricsRegistry, core: SerfCore, trans
   gauge("members_alive", "Members that neither failed nor left", () => core.members.aliveCount);
   gauge("members_failed", "Members that failed", () => core.members.failed.size);
   gauge("members_left", "Members that left", () => core.members.left.size);
+  registry.counter(
+    "hypercore_gossip_messages_dropped_total",
+    "Intents, queries and user events dropped because too many were queued",
+    () => core.sizes.dropped,
+  );
   for (const key of Object.keys(core.sizes) as (keyof SerfCore["sizes"])[]) {
+    if (key === "dropped") continue;
     const name = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     gauge(`size_${name}`, `Entries: ${name.replaceAll("_", " ")}`, () => core.sizes[key]);
   }

@@ -61,6 +61,7 @@ export interface Counters {
   streamsDialed: number;
   streamsServed: number;
   streamsFailed: number;
+  streamsRefused: number;
   probes: number;
   probesFailed: number;
   suspicions: number;
@@ -88,6 +89,7 @@ export function newCounters(): Counters {
     streamsDialed: 0,
     streamsServed: 0,
     streamsFailed: 0,
+    streamsRefused: 0,
     probes: 0,
     probesFailed: 0,
     suspicions: 0,

@@ -274,6 +274,11 @@ export class Memberlist {
     this.#streams.answerBad(id, error);
   }
 
+  /** A stream was closed unheard, because too many are served. */
+  streamRefused(): void {
+    this.#ctx.counters.streamsRefused++;
+  }
+
   /** Takes the outcome of a `dial` effect. */
   dialed(nowMs: number, id: number, result: DialResult): void {
     this.#ctx.nowMs = nowMs;

@@ -153,7 +153,11 @@ export class Driver implements AsyncDisposable {
   }
 
   #serve(stream: ByteStream): void {
-    if (this.#answers.size >= MAX_SERVED_STREAMS || this.#stop.signal.aborted) return stream.close();
+    if (this.#stop.signal.aborted) return stream.close();
+    if (this.#answers.size >= MAX_SERVED_STREAMS) {
+      this.#core.memberlist.streamRefused();
+      return stream.close();
+    }
     this.#track(this.#serveStream(stream));
   }
 

@@ -75,6 +75,7 @@ Deno.test("rule 8: only so many streams are served at once; more are closed, and
   const beyond = await connect();
   assert.equal(await beyond.read(new Uint8Array(1)), null);
   beyond.close();
+  assert.equal(a.core.memberlist.counters.streamsRefused, 1);
   for (const conn of silent) conn.close();
   await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "wan" });
   const address = `127.0.0.1:${a.local.port}`;
