@@ -15,10 +15,17 @@ Deno.test("what the cluster's core does is counted", async () => {
 
   using metrics = new AgentMetrics({ version: "1", nodeName: "a" });
   const membership = { members: () => new Map(), serf: { queueDepth: { total: 3 } } };
-  metrics.connectCluster({ membership, core: a } as unknown as ClusterFigures);
+  metrics.connectCluster({
+    membership: membership as unknown as ClusterFigures["membership"],
+    core: a,
+    events: { readers: 2 },
+    queries: { inWork: 0, dropped: 4 },
+  });
   const { body } = await metrics.text();
   const value = (name: string) => Number(body.match(new RegExp(`^${name} (.*)$`, "m"))?.[1]);
   assert.equal(value("hypercore_serf_queue_depth"), 3);
+  assert.equal(value("hypercore_event_readers"), 2);
+  assert.equal(value("hypercore_queries_dropped_total"), 4);
   assert.equal(value("hypercore_reschedules_total"), 1);
   assert.equal(value("hypercore_copies_ended_total"), 0);
   assert.ok(value("hypercore_broadcast_skipped_total") > 5);
