@@ -7,10 +7,15 @@ cd "$root"
 tools/setup.sh test
 
 passed=0 failed=0
-log=$(mktemp)
-interop_log=$(mktemp)
-interop=""
-trap '[ -z "$interop" ] || kill -- "-$interop" 2>/dev/null || true; rm -f "$log" "$interop_log"' EXIT
+logs=$(mktemp -d)
+log=$logs/now
+declare -A beside=()
+end() {
+  local name
+  for name in "${!beside[@]}"; do kill -- "-${beside[$name]}" 2>/dev/null || true; done
+  rm -rf "$logs"
+}
+trap end EXIT
 
 check() {
   local what=$1
@@ -43,22 +48,37 @@ tests() {
   count "$what" "$status" "$log"
 }
 
+# Begins tests that mostly wait, beside others. In a process group of their own, so that an early end takes what they started along.
+begin() {
+  local name=$1
+  shift
+  NO_COLOR=1 DENO_JOBS=4 setsid deno test -A --quiet "$@" >"$logs/$name" 2>&1 &
+  beside[$name]=$!
+}
+
+# Waits for what `begin` began, and shows it.
+finish() {
+  local name=$1 what=$2 status=0
+  wait "${beside[$name]}" || status=$?
+  unset "beside[$name]"
+  cat "$logs/$name"
+  count "$what" "$status" "$logs/$name"
+}
+
 check "formatting (deno fmt)" deno fmt --check --quiet
 check "lint (deno lint)" deno lint --quiet
 check "types (deno check)" deno check --quiet .
 check "generated code (deno task gen)" tools/gen.sh --check
-# Gossip with real Serf agents mostly waits (two minutes for a partition alone), so it runs beside everything else.
-# In a process group of its own, so that an early end takes its agents along.
-NO_COLOR=1 DENO_JOBS=4 setsid deno test -A --quiet --parallel tests/interop >"$interop_log" 2>&1 &
-interop=$!
+# Gossip with real Serf agents: two minutes for a partition alone.
+begin interop --parallel tests/interop
 tests "unit and contract tests" --doc --parallel --ignore='**/*_e2e_test.ts,tests/interop,.tools,build'
-mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop")
+# Clusters of real agents, one after the other, wait for each other's silence; one node's tests go on meanwhile.
+mapfile -t clusters < <(git ls-files -co --exclude-standard "tests/e2e/cluster_*e2e_test.ts")
+begin clusters "${clusters[@]}"
+mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop" ":!tests/e2e/cluster_*")
 tests "end-to-end tests" "${e2e[@]}"
-status=0
-wait "$interop" || status=$?
-interop=""
-cat "$interop_log"
-count "tests with Serf agents" "$status" "$interop_log"
+finish clusters "tests of clusters"
+finish interop "tests with Serf agents"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -7,6 +7,12 @@ export const CNI_VERSION = "1.0.0";
 /** Time one plugin may take, in milliseconds; host-local and iptables wait for locks. */
 export const CNI_PLUGIN_TIMEOUT_MS = 60_000;
 
+/**
+ * Time that a plugin has to come to its end when its call is canceled, milliseconds. Killed at once, its children would go on, and make
+ * behind the back of DEL what it removes; a plugin that hangs must not hold up everything else.
+ */
+export const CNI_CANCELED_MS = 5_000;
+
 /** What a plugin is asked to do (CNI specification 1.0.0, section 2). */
 export type CniVerb = "ADD" | "DEL" | "CHECK";
 
@@ -36,13 +42,15 @@ export interface CniCall {
   netnsPath: string;
   ifName: string;
   prevResult?: CniResult;
-  /** Keeps the call from being made; one that has begun goes on to its end. */
+  /** Keeps the call from being made; one that has begun goes on for {@linkcode CNI_CANCELED_MS} at most. */
   signal?: AbortSignal;
 }
 
 /** Runs CNI plugins: configuration on stdin, result or error on stdout. Nothing is written to disk. */
 export class CniDriver {
-  constructor(readonly options: { cniPath: readonly string[]; run: RunCommand }) {}
+  constructor(
+    readonly options: { cniPath: readonly string[]; run: RunCommand; canceledMs?: number },
+  ) {}
 
   /** Path of a plugin. Throws `precondition` that names the plugin and where it was looked for. */
   async find(type: string): Promise<string> {
@@ -75,6 +83,7 @@ export class CniDriver {
     }
     const path = await this.find(plugin.type);
     const config = { cniVersion: CNI_VERSION, name: call.network, ...plugin, prevResult: call.prevResult };
+    using late = new LateSignal(call.signal, this.options.canceledMs ?? CNI_CANCELED_MS);
     const { code, stdout, stderr } = await this.options.run({
       program: path,
       args: [],
@@ -86,8 +95,8 @@ export class CniDriver {
         CNI_PATH: this.options.cniPath.join(":"),
       },
       stdin: JSON.stringify(config),
-      // Not killed by a cancellation: a plugin's children would go on, and make behind the back of DEL what it removes.
       timeoutMs: CNI_PLUGIN_TIMEOUT_MS,
+      signal: late.signal,
     });
     if (code !== 0) throw pluginError(call, stdout.trim() || stderr.trim() || `exit code ${code}`);
     return verb === "ADD" ? parseResult(call, stdout) : undefined;
@@ -119,4 +128,31 @@ function parseResult(call: CniCall, stdout: string): CniResult {
     if (!(error instanceof SyntaxError)) throw error;
   }
   throw pluginError(call, `its result is not a JSON object: ${stdout}`);
+}
+
+/** A signal that aborts a while after another one, until it is disposed. */
+class LateSignal implements Disposable {
+  readonly #controller = new AbortController();
+  readonly #source: AbortSignal | undefined;
+  readonly #delayMs: number;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(source: AbortSignal | undefined, delayMs: number) {
+    this.#source = source;
+    this.#delayMs = delayMs;
+    source?.addEventListener("abort", this.#arm, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#source?.removeEventListener("abort", this.#arm);
+  }
+
+  readonly #arm = () => {
+    this.#timer = setTimeout(() => this.#controller.abort(this.#source?.reason), this.#delayMs);
+  };
 }
