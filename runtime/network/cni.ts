@@ -76,12 +76,12 @@ export class CniDriver {
   /** Calls a plugin; the result is there for ADD only. Throws {@linkcode RuntimeError}. */
   async call(call: CniCall): Promise<CniResult | undefined> {
     const { verb, plugin, containerId } = call;
+    const path = await this.find(plugin.type);
     if (call.signal?.aborted) {
       throw new RuntimeError("canceled", `Cannot ${verb} network of "${containerId}": canceled`, {
         cause: call.signal.reason,
       });
     }
-    const path = await this.find(plugin.type);
     const config = { cniVersion: CNI_VERSION, name: call.network, ...plugin, prevResult: call.prevResult };
     using late = new LateSignal(call.signal, this.options.canceledMs ?? CNI_CANCELED_MS);
     const { code, stdout, stderr } = await this.options.run({

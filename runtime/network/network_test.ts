@@ -70,6 +70,10 @@ Deno.test("a plugin that has begun may come to its end after a cancellation, for
     cni.call({ ...call, verb: "ADD", signal }),
     (error: unknown) => error instanceof RuntimeError && error.code === "canceled",
   );
+  const early = new AbortController();
+  const finding = cni.call({ ...call, verb: "ADD", signal: early.signal });
+  early.abort();
+  await assert.rejects(finding, /canceled/, "canceled while the plugin is looked for");
   assert.equal(calls, 1);
 
   const other = new AbortController();
