@@ -22,7 +22,7 @@ export type Http2Call = [
 ];
 
 /** Connections that are tried for one call, when each is lost before the call has begun. */
-export const MAX_LINKS_A_CALL = 3;
+const MAX_LINKS_A_CALL = 3;
 
 const DEFAULT_PING_TIMEOUT_MS = 15_000;
 
@@ -158,6 +158,21 @@ export class Http2Link {
       clearTimeout(timer);
       session.off("close", lost);
       this.#verifying = undefined;
+    }
+  }
+}
+
+/** Makes a call over the connection that `connected` gives, and over another one where that was lost before the call began. */
+export async function requestOver(
+  connected: () => Promise<Http2Link>,
+  call: Http2Call,
+): Promise<http2.ClientHttp2Stream> {
+  for (let left = MAX_LINKS_A_CALL;;) {
+    const link = await connected();
+    try {
+      return await link.request(...call);
+    } catch (error) {
+      if (link.isOpen || --left === 0) throw error;
     }
   }
 }

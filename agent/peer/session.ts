@@ -1,5 +1,5 @@
 import type http2 from "node:http2";
-import { type Http2Call, Http2Link, MAX_LINKS_A_CALL } from "../../runtime/http2_link.ts";
+import { type Http2Call, Http2Link, requestOver } from "../../runtime/http2_link.ts";
 import { dialPeer, type PeerAddress, PROTOCOL } from "./handshake/dial.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { HandshakeError } from "./handshake/refusal.ts";
@@ -59,15 +59,7 @@ export class PeerSession {
   async request(...call: Http2Call): Promise<http2.ClientHttp2Stream> {
     this.#waiting++;
     try {
-      for (let left = MAX_LINKS_A_CALL;;) {
-        const link = await this.#connected();
-        try {
-          return await link.request(...call);
-        } catch (error) {
-          // It was lost before the call began.
-          if (link.isOpen || --left === 0) throw error;
-        }
-      }
+      return await requestOver(() => this.#connected(), call);
     } finally {
       this.#waiting--;
     }

@@ -14,7 +14,7 @@ import { Namespaces } from "../../proto/gen/containerd/services/namespaces/v1/na
 import { Snapshots } from "../../proto/gen/containerd/services/snapshots/v1/snapshots_pb.ts";
 import { Tasks } from "../../proto/gen/containerd/services/tasks/v1/tasks_pb.ts";
 import { Version } from "../../proto/gen/containerd/services/version/v1/version_pb.ts";
-import { type Http2Call, Http2Link, MAX_LINKS_A_CALL } from "../http2_link.ts";
+import { type Http2Call, Http2Link, requestOver } from "../http2_link.ts";
 import { describeCall, type FailedCall, runtimeErrorFromConnect } from "./errors.ts";
 
 /** Deadline of a unary call that names none, in milliseconds. */
@@ -167,16 +167,8 @@ class Session {
     this.#socket = socket;
   }
 
-  async request(...call: Http2Call): Promise<http2.ClientHttp2Stream> {
-    for (let left = MAX_LINKS_A_CALL;;) {
-      const link = this.#link?.isOpen ? this.#link : await (this.#connecting ??= this.#connect());
-      try {
-        return await link.request(...call);
-      } catch (error) {
-        // It was lost before the call began.
-        if (link.isOpen || --left === 0) throw error;
-      }
-    }
+  request(...call: Http2Call): Promise<http2.ClientHttp2Stream> {
+    return requestOver(() => this.#connected(), call);
   }
 
   /** Part of the session manager. */
@@ -187,6 +179,11 @@ class Session {
   close(): void {
     this.#isClosed = true;
     this.#link?.destroy(CLOSED);
+  }
+
+  #connected(): Promise<Http2Link> {
+    if (this.#link?.isOpen) return Promise.resolve(this.#link);
+    return this.#connecting ??= this.#connect();
   }
 
   async #connect(): Promise<Http2Link> {
