@@ -25,8 +25,8 @@ import {
 import type { IdentityClaim, NodeIdentity } from "../beacon/identity.ts";
 import type { BeaconObservation } from "../beacon/observation.ts";
 import type { StateVersion } from "../cluster/ports.ts";
-import { GOSSIP } from "../cluster/tags.ts";
 import type { Membership } from "../membership/membership.ts";
+import { askOne } from "./ask_one.ts";
 import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./cluster_messages.ts";
 import type { ClusterView } from "./cluster_view.ts";
 
@@ -147,7 +147,6 @@ export class Attestations {
         return verifyAttestation(this.#sign(challenge), { challenge, claim });
       }
       const answer = await this.#query(challenge, signal);
-      signal?.throwIfAborted();
       if (answer === undefined) continue;
       if ("reason" in answer) return answer;
       if (answer.nodeId !== target.nodeId || answer.attestationType !== target.type) {
@@ -168,19 +167,11 @@ export class Attestations {
       attestationType: challenge.type,
       attestationData: encodeChallenge(challenge),
     });
-    const name = view.nodeName(challenge.nodeId);
-    const answered = new AbortController();
-    let payload: Uint8Array | undefined;
-    await membership.ask(GOSSIP.query, {
+    const payload = await askOne(membership, {
+      member: view.nodeName(challenge.nodeId),
       payload: encodeClusterMessage(ClusterEvent.BEACON_ATTEST, BeaconAttestationSchema, question),
-      filters: [{ kind: "nodes", nodes: [name] }],
       timeoutMs: ATTEST_WAIT_MS,
-      signal: signal === undefined ? answered.signal : AbortSignal.any([signal, answered.signal]),
-      onResponse(from, response) {
-        if (from !== name || payload !== undefined) return;
-        payload = response;
-        queueMicrotask(() => answered.abort());
-      },
+      signal,
     });
     if (payload === undefined) return undefined;
     const message = decodeClusterMessage(payload);

@@ -12,8 +12,9 @@ import {
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
-import { GOSSIP, TAG } from "../cluster/tags.ts";
+import { TAG } from "../cluster/tags.ts";
 import type { Membership } from "../membership/membership.ts";
+import { askOne } from "./ask_one.ts";
 import { decodeClusterMessage, encodeClusterMessage, unwrap } from "./cluster_messages.ts";
 
 /** Wait for a node of the original's kind to start a workload, image included, milliseconds. */
@@ -61,27 +62,13 @@ export class OriginalNodes {
     return await this.#ask(member, payload, { ...what, timeoutMs: GO_STOP_MS });
   }
 
-  /** The first answer counts. */
   async #ask<S extends DescMessage>(
     member: ClusterMember,
     payload: Uint8Array,
     expected: { event: ClusterEvent; schema: S; action: string; timeoutMs: number; signal?: AbortSignal },
   ): Promise<MessageShape<S>> {
     const { event, schema, action, timeoutMs, signal } = expected;
-    const enough = new AbortController();
-    let answer: Uint8Array | undefined;
-    await this.#membership.ask(GOSSIP.query, {
-      payload,
-      filters: [{ kind: "nodes", nodes: [member.name] }],
-      timeoutMs,
-      signal: signal === undefined ? enough.signal : AbortSignal.any([enough.signal, signal]),
-      onResponse(_from, bytes) {
-        answer ??= bytes;
-        // Not within the call: gossip is still at work on the packet.
-        queueMicrotask(() => enough.abort());
-      },
-    });
-    signal?.throwIfAborted();
+    const answer = await askOne(this.#membership, { member: member.name, payload, timeoutMs, signal });
     const message = answer && decodeClusterMessage(answer);
     if (message !== undefined && !(message instanceof Error)) {
       const content = message.event === event ? unwrap(message, schema) : undefined;
