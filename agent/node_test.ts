@@ -21,42 +21,14 @@ import { verifyBeacon } from "./beacon/metadata.ts";
 import { memoryIdentity } from "./beacon/testing.ts";
 import type { Images } from "./api/services.ts";
 import { startNode } from "./node.ts";
+import { TEST_CONFIG } from "./testing.ts";
 import { FakeProxy } from "./workloads/testing.ts";
 
 const TOKEN = "test-token-0123456789";
 const JSON_HEADERS = { "content-type": "application/json", authorization: `Bearer ${TOKEN}` };
 const SPAWN = "/cluster.services.api.ClusterService/Spawn";
 
-const config: AgentConfig = {
-  nodeName: "n1",
-  cluster: {
-    bind: { host: "127.0.0.1", port: 0 },
-    joins: [],
-    profile: "local",
-    tags: {},
-    respawn: "off",
-    requireSigned: false,
-  },
-  dataDir: "/nonexistent",
-  stateDir: "/nonexistent",
-  containerdSocket: "/nonexistent/c.sock",
-  containerdNamespace: "test",
-  grpcBindAddr: { host: "127.0.0.1", port: 0 },
-  httpBindAddr: { host: "127.0.0.1", port: 0 },
-  baseUrl: "example.com",
-  proxyBindHosts: ["127.0.0.1"],
-  proxyWorkers: 1,
-  insecure: false,
-  cniPath: [],
-  subnet: "192.168.127.0/24",
-  registryMirrors: {},
-  insecureRegistries: [],
-  proofIntervalMs: 60_000,
-  logMaxBytes: 1,
-  logMaxFiles: 1,
-  logLevel: "info",
-  logFormat: "text",
-};
+const config: AgentConfig = { ...TEST_CONFIG, insecure: false };
 
 const image = {
   name: "docker.io/library/web:1",

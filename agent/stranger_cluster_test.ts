@@ -17,6 +17,7 @@ import { ClientProof } from "./peer/handshake/membership_proof.ts";
 import { bodyLength, HEADER_BYTES, NONCE_BYTES } from "./peer/handshake/messages.ts";
 import { derivePeerKeys } from "./peer/handshake/peer_keys.ts";
 import { HandshakeError } from "./peer/handshake/refusal.ts";
+import { openTls } from "./peer/testing.ts";
 import { checkBind } from "./security/bind.ts";
 import { startNodes, type TestNode, until } from "./testing.ts";
 
@@ -211,18 +212,6 @@ async function exchange(port: number, bytes: Uint8Array): Promise<string> {
   socket.end(bytes);
   await new Promise((resolve) => socket.once("close", resolve));
   return text;
-}
-
-async function openTls(port: number): Promise<tls.TLSSocket> {
-  const socket = tls.connect({
-    port,
-    host: "127.0.0.1",
-    rejectUnauthorized: false,
-    ALPNProtocols: [PROTOCOL.calls],
-  });
-  socket.on("error", () => {});
-  await once(socket, "secureConnect");
-  return socket;
 }
 
 async function readMessage(socket: tls.TLSSocket): Promise<Uint8Array> {

@@ -92,11 +92,11 @@ async function startTestNode(
   const engine = new MemoryEngine();
   const identity = memoryIdentity();
   const config: AgentConfig = {
-    ...CONFIG,
+    ...TEST_CONFIG,
     nodeName: name,
     dataDir,
     ...options.config,
-    cluster: { ...CONFIG.cluster, joins: [...joins], ...options.cluster },
+    cluster: { ...TEST_CONFIG.cluster, joins: [...joins], ...options.cluster },
   };
   const running = stack.use(
     await startNode(config, {
@@ -131,7 +131,8 @@ async function startTestNode(
   };
 }
 
-const CONFIG: AgentConfig = {
+/** The configuration of an agent of a test: loopback, free ports, no token. */
+export const TEST_CONFIG: AgentConfig = {
   nodeName: "n1",
   cluster: {
     bind: { host: "127.0.0.1", port: 0 },

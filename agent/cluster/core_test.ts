@@ -138,8 +138,10 @@ Deno.test("rule 2e: an idle cluster stays as it is: nobody is taken for silent",
   }
 });
 
-Deno.test("rule 2f: a silent node is asked, and is stale when it does not answer; members it has are not routed to", () => {
+/** `a`, which has a workload, has been cut off from `b` for nine seconds. */
+function cutOff({ refuses }: { refuses: boolean }) {
   const bench = new Bench();
+  bench.refuses = refuses;
   const a = bench.add("a");
   const b = bench.add("b");
   bench.feed("a", a.localChanged(START_MS, local([workload("aaaaaaaaaaaa")])));
@@ -148,6 +150,11 @@ Deno.test("rule 2f: a silent node is asked, and is stale when it does not answer
   bench.cut.add("a");
   bench.advance(9_000);
   assert.equal(b.nodes()[1].life, "live");
+  return { bench, b };
+}
+
+Deno.test("rule 2f: a silent node is asked, and is stale when it does not answer; members it has are not routed to", () => {
+  const { bench, b } = cutOff({ refuses: true });
   bench.advance(12_000);
   assert.equal(b.nodes()[1].life, "stale");
   assert.deepEqual(b.routes(), []);
@@ -158,16 +165,7 @@ Deno.test("rule 2f: a silent node is asked, and is stale when it does not answer
 });
 
 Deno.test("rule 2f: a silent node that lets the question wait is stale after three heartbeats, and a second or two", () => {
-  const bench = new Bench();
-  bench.refuses = false;
-  const a = bench.add("a");
-  const b = bench.add("b");
-  bench.feed("a", a.localChanged(START_MS, local([workload("aaaaaaaaaaaa")])));
-  bench.feed("b", b.localChanged(START_MS, local([])));
-  bench.advance(10_000);
-  bench.cut.add("a");
-  bench.advance(9_000);
-  assert.equal(b.nodes()[1].life, "live");
+  const { bench, b } = cutOff({ refuses: false });
   bench.advance(8_000);
   assert.equal(b.nodes()[1].life, "stale");
 });

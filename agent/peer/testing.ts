@@ -1,9 +1,13 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import tls from "node:tls";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { silentLog } from "../../runtime/log.ts";
 import type { PeerCertificate } from "./certificate.ts";
 import { loadPeerCertificate } from "./certificate.ts";
 import { PeerClients } from "./client.ts";
-import type { PeerAddress } from "./handshake/dial.ts";
+import { peerCertificate } from "./handshake/channel.ts";
+import { type PeerAddress, PROTOCOL } from "./handshake/dial.ts";
 import { PeerKeys } from "./handshake/peer_keys.ts";
 import type { PeerLimits } from "./limits.ts";
 import type { PeerObservation } from "./metrics.ts";
@@ -84,4 +88,18 @@ export async function startPeer(options: TestPeerOptions): Promise<TestPeer> {
     seen,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** TLS to a node's port, as a caller opens it before the proof; whoever answers is taken. */
+export async function openTls(port: number): Promise<tls.TLSSocket> {
+  const socket = tls.connect({
+    port,
+    host: "127.0.0.1",
+    rejectUnauthorized: false,
+    ALPNProtocols: [PROTOCOL.calls],
+  });
+  socket.on("error", () => {});
+  await once(socket, "secureConnect");
+  assert(peerCertificate(socket));
+  return socket;
 }

@@ -1,5 +1,6 @@
 import { memoryIdentity } from "../../agent/beacon/testing.ts";
 import { startNode } from "../../agent/node.ts";
+import { TEST_CONFIG } from "../../agent/testing.ts";
 import { FakeProxy } from "../../agent/workloads/testing.ts";
 import { silentLog } from "../../runtime/log.ts";
 import { imageStore, openRuntime } from "../../runtime/mod.ts";
@@ -27,35 +28,16 @@ export async function startNodeUnderTest(): Promise<NodeUnderTest> {
   const dir = await Deno.makeTempDir({ prefix: "hc-node-" });
   const namespace = `n${crypto.randomUUID().slice(0, 8)}`;
   const config = {
-    nodeName: "n1",
-    cluster: {
-      bind: { host: "127.0.0.1", port: 0 },
-      joins: [],
-      profile: "local",
-      tags: {},
-      respawn: "off",
-      requireSigned: false,
-    },
+    ...TEST_CONFIG,
     dataDir: `${dir}/data`,
     stateDir: `${dir}/state`,
     containerdSocket: `${dir}/data/containerd.sock`,
     containerdNamespace: namespace,
-    grpcBindAddr: { host: "127.0.0.1", port: 0 },
-    httpBindAddr: { host: "127.0.0.1", port: 0 },
-    baseUrl: "example.com",
-    proxyBindHosts: ["127.0.0.1"],
-    proxyWorkers: 1,
     insecure: false,
     cniPath: ["/usr/lib/cni"],
-    subnet: "192.168.127.0/24",
-    registryMirrors: {},
-    insecureRegistries: [],
-    proofIntervalMs: 60_000,
     logMaxBytes: 1 << 20,
     logMaxFiles: 2,
-    logLevel: "info",
-    logFormat: "text",
-  } as const;
+  };
   undo.defer(() => sweepContainerd({ dir, socket: config.containerdSocket, namespaces: [namespace] }));
   const { engine, images } = undo.use(
     await openRuntime({

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import tls from "node:tls";
 import { loadPeerCertificate, type PeerCertificate } from "../certificate.ts";
-import { peerCertificate } from "./channel.ts";
+import { openTls } from "../testing.ts";
 import { dialPeer, PROTOCOL } from "./dial.ts";
 import { proveAsClient, proveAsServer } from "./exchange.ts";
 import { HandshakeError, type Refusal } from "./refusal.ts";
@@ -233,19 +233,6 @@ async function certificateIn(): Promise<PeerCertificate> {
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
-}
-
-async function openTls(port: number): Promise<tls.TLSSocket> {
-  const socket = tls.connect({
-    port,
-    host: "127.0.0.1",
-    rejectUnauthorized: false,
-    ALPNProtocols: [PROTOCOL.calls],
-  });
-  socket.on("error", () => {});
-  await once(socket, "secureConnect");
-  assert(peerCertificate(socket));
-  return socket;
 }
 
 async function text(socket: net.Socket): Promise<string> {
