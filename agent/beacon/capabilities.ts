@@ -1,4 +1,5 @@
 import { hasVirtualization } from "../../runtime/catalog/catalog.ts";
+import { hostPlatform } from "../../runtime/image/manifest.ts";
 
 /** What is known of a machine. */
 export interface MachineFacts {
@@ -35,11 +36,6 @@ export function capabilityList(facts: MachineFacts): string[] {
     .slice(0, MAX_CAPABILITIES);
 }
 
-/** The architecture as containers call it. */
-export function containerArch(arch: string = Deno.build.arch): string {
-  return ({ x86_64: "amd64", aarch64: "arm64" } as Record<string, string>)[arch] ?? arch;
-}
-
 /** What the engine says for {@linkcode detectCapabilities}. */
 export interface DetectingEngine {
   runtimes(): Promise<string[]>;
@@ -56,7 +52,7 @@ export async function detectCapabilities(engine: DetectingEngine): Promise<strin
     findGpus(),
   ]);
   return capabilityList({
-    arch: containerArch(),
+    arch: hostPlatform().architecture,
     ...(version !== undefined && { containerdVersion: version }),
     runtimes,
     hasKvm,

@@ -13,17 +13,12 @@ import { WorkloadApi } from "../api/workload_service.ts";
 import { ClusterCore } from "../cluster/core.ts";
 import { cordonNote } from "../cluster/state_sync.ts";
 import { GOSSIP, TAG } from "../cluster/tags.ts";
-import { containerArch } from "../beacon/capabilities.ts";
-import type { IdentityClaim } from "../beacon/identity.ts";
-import { stateClaim } from "../beacon/state_claim.ts";
+import { hostPlatform } from "../../runtime/image/manifest.ts";
 import { Membership } from "../membership/membership.ts";
 import type { PeerUpstream, Route } from "../proxy/mod.ts";
-import { Attestations } from "./attestations.ts";
-import { attestedWorkload, beaconService } from "./beacon_service.ts";
 import { adminService } from "./admin_service.ts";
 import { ClusterEvents } from "./cluster_events.ts";
 import { ClusterWideCalls } from "./cluster_calls.ts";
-import { joinProofs } from "./cluster_proofs.ts";
 import type { ClusterParts, PeerLocation } from "./cluster_parts.ts";
 import { ClusterPolicies, findWhole } from "./cluster_policies.ts";
 import { clusterRoutes } from "./cluster_routes.ts";
@@ -39,8 +34,8 @@ import { isOriginal, OriginalNodes } from "./original_nodes.ts";
 import { peerService } from "./peer_service.ts";
 import { Placer } from "./placer.ts";
 import { PolicyNodes } from "./policy_nodes.ts";
-import { sampleProof } from "./proof_sample.ts";
 import { QueryAnswers } from "./query_answers.ts";
+import { Trust } from "./trust.ts";
 
 /** This node's part in its cluster, put together. Nothing here decides. */
 export class Cluster implements ClusterServices, AsyncDisposable {
@@ -80,7 +75,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       profile: config.profile,
       tags: {
         ...config.tags,
-        [TAG.arch]: containerArch(),
+        [TAG.arch]: hostPlatform().architecture,
         [TAG.fingerprint]: network.fingerprint,
         ...(parts.hopPort !== undefined && { [TAG.hopPort]: String(parts.hopPort) }),
         ...(config.respawn !== "off" && { [TAG.respawn]: "1" }),
@@ -117,7 +112,9 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     this.membership = membership;
     this.core = core;
     const view = this.view = new ClusterView(core, (id) => manager.find(id)?.proof);
-    const peer = (to: string) => network.client(PeerService, to);
+    const client = <S extends DescService>(service: S, to: string) => network.client(service, to);
+    const peer = (to: string) => client(PeerService, to);
+    const trust = new Trust(parts, { membership, core, view, client });
     const local = this.#local = new LocalNode({
       nodeId,
       nodeName,
@@ -155,7 +152,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       existing: (id) => view.spawned(id),
       named: (name) => view.named(name),
       judge: (request, options) => policies.judge(request, options),
-      observe: (id, deed) => parts.beacon?.note(id, deed),
+      observe: (id, deed) => trust.note(id, deed),
       mode: "ranked",
       random: systemRandom(),
       newId: parts.newId,
@@ -170,10 +167,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       durable,
       events: this.events,
       nodeName: (id) => view.nodeName(id),
-      onRefused: ({ nodeId: id, via }) => {
-        parts.observeBeacon?.({ kind: "state-refused", via });
-        if (via === "owner") parts.beacon?.note(id, "state-forged");
-      },
+      onRefused: (effect) => trust.refused(effect),
       signal: this.#closing.signal,
       log,
     });
@@ -186,7 +180,6 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       onStop: ({ id, generation }) =>
         this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
     });
-    const client = <S extends DescService>(service: S, to: string) => network.client(service, to);
     const logs = this.#logs = new LogSearch({ view, membership, engine });
     this.calls = new ClusterWideCalls({
       local: localCalls,
@@ -229,39 +222,14 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         watch: (signal) => this.events.watch(signal),
       },
     });
-    const { proofs: ownProofs } = parts;
-    const claimOf = (id: string) => this.#claimOf(id);
-    const proofs = ownProofs && joinProofs(ownProofs, {
-      view,
-      client,
-      nodeName,
-      claimOf,
-      onVerdict: (id, result) => {
-        if (result === "INVALID") parts.beacon?.note(id, "log-invalid");
-        if (result === "VALID") parts.beacon?.note(id, "proof-valid");
-      },
-    });
-    this.proofs = proofs?.service;
-    const attestations = new Attestations({
-      node: { id: nodeId, name: nodeName, version: parts.version },
-      identity: parts.identity,
-      membership,
-      view,
-      claimOf,
-      rootOf: (id) => core.root(id),
-      workload: (id) => attestedWorkload(manager.list().find((each) => each.id === id)),
-      nowMs: Date.now,
-      elapsedMs: () => performance.now(),
-      observe: parts.observeBeacon,
-      onDeed: (id, deed) => parts.beacon?.note(id, deed),
-    });
-    this.beacons = beaconService({ attestations, nodes: () => core.nodes(), beacon: parts.beacon });
+    this.proofs = trust.proofs?.service;
+    this.beacons = trust.beacons;
     network.resolveWith((id) => this.#locatePeer(id));
     network.serve((router) => {
       router.service(PeerService, peerService({ core, driver: this.#driver, local, manager, setCordoned }));
       router.service(ClusterService, clusterService(localCalls));
       router.service(WorkloadService, localWorkloads);
-      if (ownProofs !== undefined) router.service(ProofService, ownProofs.service);
+      if (parts.proofs !== undefined) router.service(ProofService, parts.proofs.service);
     });
     const answers = this.queries = new QueryAnswers({
       nodeName,
@@ -271,18 +239,14 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         const isHere = manager.list().some((each) => each.id === id || each.spec.name === id);
         return isHere ? localCalls.stop(id, { graceMs }) : undefined;
       },
-      attest: (message) => attestations.answer(message),
+      attest: (message) => trust.attest(message),
       policy: (message) => policies.answer(message),
-      proof: proofs && ((message) => proofs.answer(message)),
+      proof: trust.proofs?.answer,
       answer: (query, payload) => membership.answer(query, payload),
       log,
     });
     this.#listen(answers);
-    parts.beacon?.connect(membership, {
-      nodes: () => core.nodes(),
-      sampleProof: () =>
-        sampleProof({ list: () => core.list(), claimOf, random: (limit) => systemRandom().int(limit) }),
-    });
+    trust.connect();
     this.localChanged();
     membership.keepJoining(config.joins);
   }
@@ -414,12 +378,6 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       cordoned: this.#parts.durable.isCordoned,
       clusterWorkloads: this.core.sizes.workloads,
     };
-  }
-
-  /** Who another node is known to be: by its state, where that is signed as the key pinned for it says. */
-  #claimOf(nodeId: string): IdentityClaim | undefined {
-    const node = this.core.nodes().find(({ id }) => id === nodeId);
-    return node?.isVerified && node.header !== undefined ? stateClaim(nodeId, node.header) : undefined;
   }
 
   #facts(nodeId: string) {
