@@ -50,7 +50,7 @@ export class CoreContext {
   }
 
   note(nodeId: string, text: string): void {
-    this.#effects.push({ kind: "note", nodeId, text });
+    this.emit({ kind: "note", nodeId, text });
   }
 
   /** What another node's state says of these ids now; told as events unless it is the `first` that is heard of it. */
@@ -58,7 +58,7 @@ export class CoreContext {
     for (const id of ids) {
       const after = view.state!.workloads.get(id)?.state;
       const change = isFirst ? undefined : changeOf(this.copies.copyOf(id, view.id)?.state, after);
-      if (change !== undefined) this.#effects.push({ kind: "workload", nodeId: view.id, id, change });
+      if (change !== undefined) this.emit({ kind: "workload", nodeId: view.id, id, change });
       this.copies.set(id, view.id, after);
       this.touched.add(id);
     }
