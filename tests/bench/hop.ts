@@ -4,7 +4,7 @@ import { writeCertificate } from "../../agent/proxy/test_certificate.ts";
 import { freePort } from "../../agent/proxy/test_support.ts";
 import type { HopProcessOptions } from "./support/hop_process.ts";
 import { cpuMs, wrk } from "./support/measure.ts";
-import { type Peer, start, startUpstream } from "./support/proxy_peers.ts";
+import { type Peer, start, startNginxNode, startUpstream } from "./support/proxy_peers.ts";
 import { median } from "./support/stats.ts";
 
 /** How much effort {@linkcode hopBench} makes; the defaults take about a minute. */
@@ -30,6 +30,7 @@ const CONNECTIONS = 64;
 const OWNER = "127.0.0.1", OTHER = "127.0.0.2";
 const HEADER = [
   "case",
+  "proxy",
   "way",
   "req/s",
   "÷ local",
@@ -50,9 +51,10 @@ interface Sample {
 }
 
 /**
- * Compares a request to the node that runs the workload with one to another node that sends it there. Both nodes, the load
- * generator and the upstream share this machine's processors, so the requests per second of the hop are those of half a
- * machine a node; the processor time of the busiest node tells what two machines would do. Returns Markdown.
+ * Compares a request to the node that runs the workload with one to another node that sends it there, and both with two nodes
+ * of nginx that have TLS 1.3 between them. Both nodes, the load generator and the upstream share this machine's processors, so
+ * the requests per second of the hop are those of half a machine a node; the processor time of the busiest node tells what two
+ * machines would do. Returns Markdown.
  */
 export async function hopBench(options: HopBenchOptions = {}): Promise<string> {
   const { rounds = 4, seconds = 2, workers = 1, onProgress = () => {} } = options;
@@ -67,26 +69,32 @@ export async function hopBench(options: HopBenchOptions = {}): Promise<string> {
     await using upstream = await startUpstream({ dir, port: freePort(), root: dir });
     const tls = await writeCertificate(dir, "app.test");
     for (const scheme of ["http", "https"] as const) {
-      await using nodes = await startNodes({
-        upstreamPort: upstream.port,
-        workers,
-        tls: scheme === "https" ? tls : undefined,
-      });
+      const frontTls = scheme === "https" ? tls : undefined;
+      await using ours = await startNodes({ upstreamPort: upstream.port, workers, tls: frontTls });
+      await using nginx = await startNginxNodes({ dir, upstreamPort: upstream.port, tls: frontTls });
+      const all = [{ name: `hypercore ×${workers}`, nodes: ours }, { name: "nginx", nodes: nginx }];
       for (const { title, path } of CASES.filter((one) => one.scheme === scheme)) {
-        const local: Sample[] = [], remote: Sample[] = [];
+        const series = all.map((one) => ({ ...one, local: [] as Sample[], remote: [] as Sample[] }));
         for (let round = 1; round <= rounds; round++) {
           onProgress(`remote hop, ${title}: round ${round} of ${rounds}`);
-          local.push(await measure(`${scheme}://${OWNER}:${nodes.port}${path}`, nodes, seconds));
-          remote.push(await measure(`${scheme}://${OTHER}:${nodes.port}${path}`, nodes, seconds));
+          for (const { nodes, local, remote } of series) {
+            local.push(await measure(`${scheme}://${OWNER}:${nodes.port}${path}`, nodes, seconds));
+            remote.push(await measure(`${scheme}://${OTHER}:${nodes.port}${path}`, nodes, seconds));
+          }
         }
-        rows.push(row(title, "local", local, local), row(title, "remote hop", remote, local));
+        for (const { name, local, remote } of series) {
+          rows.push(
+            row([title, name, "local"], local, local),
+            row([title, name, "remote hop"], remote, local),
+          );
+        }
       }
     }
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
   const load = `${loadBefore.toFixed(1)} before, ${Deno.loadavg()[0].toFixed(1)} after`;
-  return `Two nodes with ${workers} worker each, ${CONNECTIONS} kept connections; medians of ${rounds} turns of ` +
+  return `Two nodes, ${CONNECTIONS} kept connections; medians of ${rounds} turns of ` +
     `${seconds} s; load average ${load}.\n\n` + rows.map((cells) => `| ${cells.join(" | ")} |`).join("\n") +
     "\n";
 }
@@ -98,17 +106,16 @@ async function measure(url: string, { first, owner }: Nodes, seconds: number): P
   return { ...rest, cpuMicros: [micros(first, before[0]), micros(owner, before[1])] };
 }
 
-function row(title: string, way: string, samples: Sample[], local: Sample[]): string[] {
+function row(names: [string, string, way: string], samples: Sample[], local: Sample[]): string[] {
   const middle = (of: (sample: Sample, round: number) => number) => median(samples.map(of));
   const busiest = (sample: Sample) => Math.max(...sample.cpuMicros);
   return [
-    title,
-    way,
+    ...names,
     middle((sample) => sample.requestsPerSecond).toFixed(0),
     middle((sample, round) => sample.requestsPerSecond / local[round].requestsPerSecond).toFixed(2),
     middle((sample) => sample.p50Ms).toFixed(1),
     middle((sample) => sample.p99Ms).toFixed(1),
-    way === "local" ? "" : middle((sample) => sample.cpuMicros[0]).toFixed(1),
+    samples === local ? "" : middle((sample) => sample.cpuMicros[0]).toFixed(1),
     middle((sample) => sample.cpuMicros[1]).toFixed(1),
     middle((sample, round) => busiest(local[round]) / busiest(sample)).toFixed(2),
   ];
@@ -158,6 +165,45 @@ async function startNodes(
     owner: owner.peer,
     [Symbol.asyncDispose]: () => started.disposeAsync(),
   };
+}
+
+/** The same of nginx: one process a node. */
+async function startNginxNodes(
+  { dir, upstreamPort, tls }: {
+    dir: string;
+    upstreamPort: number;
+    tls?: { certFile: string; keyFile: string };
+  },
+): Promise<Nodes> {
+  const { cert, key } = await makeNodeCertificate();
+  const hopTls = { certFile: `${dir}/node.pem`, keyFile: `${dir}/node.key` };
+  await Deno.writeTextFile(hopTls.certFile, cert);
+  await Deno.writeTextFile(hopTls.keyFile, key);
+  const port = freePort();
+  const hop = { hostname: OWNER, port: freePort(), tls: hopTls };
+  await using stack = new AsyncDisposableStack();
+  const owner = stack.use(
+    await startNginxNode({
+      dir: await nodeDir(dir, "owner"),
+      front: { hostname: OWNER, port, tls },
+      hop,
+      upstream: { hostname: "127.0.0.1", port: upstreamPort },
+    }),
+  );
+  const first = stack.use(
+    await startNginxNode({
+      dir: await nodeDir(dir, "first"),
+      front: { hostname: OTHER, port, tls },
+      upstream: hop,
+    }),
+  );
+  const started = stack.move();
+  return { port, first, owner, [Symbol.asyncDispose]: () => started.disposeAsync() };
+}
+
+async function nodeDir(dir: string, name: string): Promise<string> {
+  await Deno.mkdir(`${dir}/${name}`, { recursive: true });
+  return `${dir}/${name}`;
 }
 
 // Alone: `deno run -A --unstable-net tests/bench/hop.ts`; ROUNDS, SECONDS and WORKERS change what it does.

@@ -1,3 +1,5 @@
+import { HOP_SERVER_NAME } from "../../../agent/proxy/hop/protocol.ts";
+
 /** Proxies to compare with, each started on its own port in front of one upstream. */
 export interface Peer extends AsyncDisposable {
   name: string;
@@ -16,21 +18,59 @@ export interface PeerOptions {
 /** A static nginx that serves `root`, one worker. */
 export async function startUpstream(options: { dir: string; port: number; root: string }): Promise<Peer> {
   const server = `server { listen 127.0.0.1:${options.port} backlog=4096; root ${options.root}; }`;
-  return await startNginx("upstream", options.dir, options.port, `sendfile on; tcp_nopush on; ${server}`);
+  const { dir, port } = options;
+  return await startNginx("upstream", { dir, port, http: `sendfile on; tcp_nopush on; ${server}` });
 }
 
 export async function startNginxProxy(options: PeerOptions): Promise<Peer> {
   const { dir, port, upstreamPort, tls } = options;
   const secure = tls ? `ssl_certificate ${tls.certFile}; ssl_certificate_key ${tls.keyFile};` : "";
-  return await startNginx(
-    "nginx",
+  return await startNginx("nginx", {
     dir,
     port,
-    `upstream app { server 127.0.0.1:${upstreamPort}; keepalive 256; keepalive_requests 100000000; }
+    http: `upstream app { server 127.0.0.1:${upstreamPort}; keepalive 256; keepalive_requests 100000000; }
      server { listen 127.0.0.1:${port} ${tls ? "ssl" : ""} backlog=4096; ${secure}
        location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
          proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; } }`,
+  });
+}
+
+/** An address and a port, and PEM files where TLS is spoken there. */
+export interface Endpoint {
+  hostname: string;
+  port: number;
+  tls?: { certFile: string; keyFile: string };
+}
+
+/**
+ * A node of two with nginx for a proxy: it serves clients at `front` from `upstream`, and so other nodes at `hop`; an upstream
+ * with TLS is another such node, whose certificate is checked. As in the proxy's own hop, TLS is 1.3 and connections are kept.
+ */
+export async function startNginxNode(
+  { dir, front, hop, upstream }: { dir: string; front: Endpoint; hop?: Endpoint; upstream: Endpoint },
+): Promise<Peer> {
+  const listen = ({ hostname, port, tls }: Endpoint) =>
+    `listen ${hostname}:${port} ${tls ? "ssl" : ""} backlog=4096; ` +
+    (tls
+      ? `ssl_certificate ${tls.certFile}; ssl_certificate_key ${tls.keyFile}; ssl_protocols TLSv1.3;`
+      : "");
+  const { tls } = upstream;
+  const pass = tls
+    ? `proxy_pass https://app; proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on;
+       proxy_ssl_trusted_certificate ${tls.certFile}; proxy_ssl_name ${HOP_SERVER_NAME};`
+    : "proxy_pass http://app;";
+  const servers = [front, ...(hop ? [hop] : [])].map((endpoint) =>
+    `server { ${listen(endpoint)} location / { ${pass} proxy_http_version 1.1; proxy_set_header Connection "";
+       proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; } }`
   );
+  const { hostname, port } = front;
+  return await startNginx("nginx", {
+    dir,
+    port,
+    hostname,
+    http: `upstream app { server ${upstream.hostname}:${upstream.port}; keepalive 256;
+      keepalive_requests 100000000; } ${servers.join(" ")}`,
+  });
 }
 
 export async function startHaproxy(options: PeerOptions): Promise<Peer> {
@@ -132,7 +172,16 @@ export async function start(
   }
 }
 
-async function startNginx(name: string, dir: string, port: number, http: string): Promise<Peer> {
+async function startNginx(
+  name: string,
+  { dir, port, hostname = "127.0.0.1", http }: {
+    dir: string;
+    port: number;
+    hostname?: string;
+    /** What stands in the configuration's http block. */
+    http: string;
+  },
+): Promise<Peer> {
   const config = `${dir}/nginx-${port}.conf`;
   await Deno.writeTextFile(
     config,
@@ -141,5 +190,5 @@ async function startNginx(name: string, dir: string, port: number, http: string)
      http { access_log off; keepalive_requests 100000000; client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy;
        fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s; ${http} }`,
   );
-  return await start(name, ["/usr/sbin/nginx", "-e", "/dev/null", "-c", config], port);
+  return await start(name, ["/usr/sbin/nginx", "-e", "/dev/null", "-c", config], port, { hostname });
 }
