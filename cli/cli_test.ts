@@ -53,6 +53,15 @@ Deno.test({ ...leaks, name: "spawn sends what the flags say and prints id and UR
   assert.deepEqual(JSON.parse(json.out), { id: "w1", url: "http://w1.example.com", node: "n1" });
 });
 
+Deno.test({ ...leaks, name: "spawn without ports prints the id alone" }, async () => {
+  const workloads: FakeApi["workloads"] = {
+    async *spawn() {
+      yield { event: { case: "result", value: { id: "w1", url: "", node: "n1" } } };
+    },
+  };
+  assert.equal((await against({ workloads }, ["spawn", "--image", "a"])).out, "w1\n");
+});
+
 Deno.test({ ...leaks, name: "spawn shows progress on a terminal only, and wipes it" }, async () => {
   const workloads: FakeApi["workloads"] = {
     async *spawn() {
@@ -171,6 +180,10 @@ Deno.test({ ...leaks, name: "exec passes input, output and exit code" }, async (
   const stdin = new Blob(["hello"]).stream();
   const result = await against({ workloads }, ["exec", "-i", "w", "cat", "-n", "--json"], { stdin });
   assert.deepEqual(result, { code: 42, out: "hello", err: "cat -n --json" });
+  for (const words of [["w", "--", "ls", "--", "-l"], ["--id", "w", "--", "ls", "--", "-l"]]) {
+    const input = { stdin: new Blob([]).stream() };
+    assert.equal((await against({ workloads }, ["exec", "-i", ...words], input)).err, "ls -- -l");
+  }
 });
 
 Deno.test({

@@ -25,7 +25,8 @@ type ExecMessage = MessageInitShape<typeof ExecRequestSchema>;
 /** `hypercore exec ID COMMAND…`. Exits as the command does; 125 when it could not be asked to run. */
 export async function exec(words: readonly string[], options: ExecCommandOptions, io: Io): Promise<number> {
   const id = requireId(options.id ?? words[0]);
-  const args = options.id === undefined ? words.slice(1) : words;
+  const command = options.id === undefined ? words.slice(1) : words;
+  const args = command[0] === "--" ? command.slice(1) : command; // as after spawn
   if (args.length === 0) throw new UsageError("which command? hypercore exec ID COMMAND [ARGUMENT…]");
   const stdin = options.interactive === true;
   const tty = options.tty === true;

@@ -76,7 +76,7 @@ export async function spawn(
     throw new CommandError(`Cannot spawn "${request.imageRef}": the agent's answer has no id`);
   }
   const { id, url, node } = result;
-  await io.out(options.json ? `${JSON.stringify({ id, url, node })}\n` : `${id}\n${url}\n`);
+  await io.out(options.json ? `${JSON.stringify({ id, url, node })}\n` : `${id}\n${url && `${url}\n`}`);
   return exitCode.ok;
 }
 
