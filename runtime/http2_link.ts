@@ -67,7 +67,7 @@ export class Http2Link {
       const { settings } = options;
       const session = http2.connect(authority, { createConnection, settings });
       session.on("error", reject);
-      session.once("close", () => reject(new Error("the connection was closed")));
+      session.once("close", () => reject(closed()));
       session.once("connect", () => resolve(new Http2Link(session, options)));
     });
   }
@@ -143,10 +143,11 @@ export class Http2Link {
     const { pingTimeoutMs = DEFAULT_PING_TIMEOUT_MS } = this.#options;
     const session = this.#session;
     const answered = Promise.withResolvers<void>();
-    const lost = () => answered.reject(new Error("the connection was closed"));
+    const lost = () => answered.reject(closed());
     const timer = setTimeout(() => {
-      answered.reject(new Error("it does not answer"));
-      this.destroy(Object.assign(new Error("it does not answer"), { code: "ETIMEDOUT" }));
+      const silent = Object.assign(new Error("it does not answer"), { code: "ETIMEDOUT" });
+      answered.reject(silent);
+      this.destroy(silent);
     }, pingTimeoutMs);
     session.once("close", lost);
     try {
@@ -183,8 +184,12 @@ function failingWhenCutOff(stream: http2.ClientHttp2Stream): http2.ClientHttp2St
   stream.once("response", () => isAnswered = true);
   stream.once("close", () => {
     if (isAnswered || stream.rstCode !== 0 || stream.errored) return;
-    const lost = new Error("the connection was closed");
-    stream.emit("error", Object.assign(lost, { code: "ERR_HTTP2_STREAM_CANCEL" }));
+    stream.emit("error", closed("ERR_HTTP2_STREAM_CANCEL"));
   });
   return stream;
+}
+
+/** With a code as Node's own errors have it, so that callers tell a lost connection from a call that failed. */
+function closed(code = "ERR_HTTP2_INVALID_SESSION"): Error {
+  return Object.assign(new Error("the connection was closed"), { code });
 }
