@@ -365,7 +365,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
     const member = this.membership.members().get(nodeId);
     const fingerprint = member?.tags[TAG.fingerprint];
     if (member === undefined || fingerprint === undefined) return undefined;
-    return { ...member.address, fingerprint };
+    return { name: member.name, ...member.address, fingerprint };
   }
 
   /** What `info` says. */

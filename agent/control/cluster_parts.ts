@@ -36,6 +36,8 @@ export interface PeerNetwork extends AsyncDisposable {
 
 /** Where a node is and by what it is known. */
 export interface PeerLocation {
+  /** What messages call it. */
+  name: string;
   host: string;
   port: number;
   fingerprint: string;

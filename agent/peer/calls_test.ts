@@ -225,6 +225,9 @@ Deno.test("a node that is down, no member, or restarted is told apart, and the n
   await client.cordon({});
   await first[Symbol.asyncDispose]();
   await assert.rejects(client.cordon({}), is("unavailable", /^Cannot reach node "b": connection refused$/));
+  directory.set("c", { ...directory.get("b"), name: "n3" });
+  const named = a.peers.client(PeerService, "c");
+  await assert.rejects(named.cordon({}), is("unavailable", /^Cannot reach node "n3": connection refused$/));
   {
     await using _second = await startPeer({ nodeId: "b", directory, routes, certificate, port });
     await client.cordon({});

@@ -87,11 +87,12 @@ export class PeerClients implements AsyncDisposable {
             return transport.unary(method, signal, deadlineMs, header, input, contextValues);
           });
         } catch (error) {
-          throw errorOfCall(error, { nodeId, method, signal });
+          throw errorOfCall(error, { node: this.#nameOf(nodeId), method, signal });
         }
       },
       stream: async (method, signal, timeoutMs, header, input, contextValues) => {
-        const translate = (error: unknown) => errorOfCall(error, { nodeId, method, signal });
+        const translate = (error: unknown) =>
+          errorOfCall(error, { node: this.#nameOf(nodeId), method, signal });
         try {
           const call = (transport: Transport, messages: typeof input) =>
             transport.stream(method, signal, timeoutMs, header, messages, contextValues);
@@ -122,7 +123,7 @@ export class PeerClients implements AsyncDisposable {
   }
 
   #find(nodeId: string): Transport {
-    if (this.#isClosed) throw unreachable(nodeId, STOPPING);
+    if (this.#isClosed) throw unreachable(this.#nameOf(nodeId), STOPPING);
     const address = this.#options.resolve(nodeId);
     const known = this.#sessions.get(nodeId);
     if (address === undefined) {
@@ -137,6 +138,10 @@ export class PeerClients implements AsyncDisposable {
     if (known !== undefined) this.#drop(known, MOVED);
     this.#makeRoom(nodeId);
     return this.#open({ nodeId, ...address });
+  }
+
+  #nameOf(nodeId: string): string {
+    return this.#options.resolve(nodeId)?.name ?? nodeId;
   }
 
   #open(peer: PeerAddress): Transport {
@@ -163,7 +168,7 @@ export class PeerClients implements AsyncDisposable {
     const idle = [...this.#sessions.values()].find(({ isBusy }) => !isBusy);
     if (idle === undefined) {
       const reason = `calls to ${this.#limits.openPeers} other nodes are under way`;
-      throw new RuntimeError("exhausted", `Cannot reach node "${nodeId}": ${reason}`);
+      throw new RuntimeError("exhausted", `Cannot reach node "${this.#nameOf(nodeId)}": ${reason}`);
     }
     this.#drop(idle, "it was idle");
   }

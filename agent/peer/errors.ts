@@ -7,22 +7,23 @@ import { HandshakeError } from "./handshake/refusal.ts";
 
 /** The call an error came from. */
 export interface FailedCall {
-  nodeId: string;
+  /** What the message calls the node. */
+  node: string;
   method: DescMethod;
   /** The caller's: tells a cancelled call from a broken one. */
   signal?: AbortSignal;
 }
 
 /** A node that cannot be asked now. */
-export function unreachable(nodeId: string, reason: string, options?: ErrorOptions): RuntimeError {
-  return new RuntimeError("unavailable", `Cannot reach node "${nodeId}": ${reason}`, options);
+export function unreachable(node: string, reason: string, options?: ErrorOptions): RuntimeError {
+  return new RuntimeError("unavailable", `Cannot reach node "${node}": ${reason}`, options);
 }
 
 /**
  * What a call to another node threw, as the error that the same thing would have thrown here; where the node could not be
  * reached or went away, `unavailable` with `Cannot reach node "x": reason`.
  */
-export function errorOfCall(error: unknown, { nodeId, method, signal }: FailedCall): RuntimeError {
+export function errorOfCall(error: unknown, { node, method, signal }: FailedCall): RuntimeError {
   if (error instanceof RuntimeError) return error;
   const failure = ConnectError.from(error);
   for (let cause: unknown = failure; cause instanceof Error; cause = cause.cause) {
@@ -31,18 +32,18 @@ export function errorOfCall(error: unknown, { nodeId, method, signal }: FailedCa
   const verb = method.name.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
   if (signal?.aborted) {
     const cause = signal.reason ?? error;
-    return new RuntimeError("canceled", `Cannot ${verb} on node "${nodeId}": canceled`, { cause });
+    return new RuntimeError("canceled", `Cannot ${verb} on node "${node}": canceled`, { cause });
   }
   // A message of the other agent's own says what could not be done.
   const isTheirs = failure.rawMessage.startsWith("Cannot ");
   if (isConnectionLoss(failure) || failure.code === Code.Unavailable && !isTheirs) {
-    return unreachable(nodeId, reasonOf(failure), { cause: error });
+    return unreachable(node, reasonOf(failure), { cause: error });
   }
   if (failure.code === Code.DeadlineExceeded && !isTheirs) {
-    const message = `Cannot ${verb} on node "${nodeId}": it did not answer in time`;
+    const message = `Cannot ${verb} on node "${node}": it did not answer in time`;
     return new RuntimeError("timeout", message, { cause: error });
   }
-  const message = isTheirs ? failure.rawMessage : `Cannot ${verb} on node "${nodeId}": ${failure.rawMessage}`;
+  const message = isTheirs ? failure.rawMessage : `Cannot ${verb} on node "${node}": ${failure.rawMessage}`;
   const [start] = failure.findDetails(ExecStartFailureSchema);
   if (start?.exitCode === 126 || start?.exitCode === 127) {
     return new ExecStartError(message, start.exitCode, { cause: error });

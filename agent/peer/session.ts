@@ -44,6 +44,10 @@ export class PeerSession {
     this.#options = options;
   }
 
+  get #name(): string {
+    return this.peer.name ?? this.peer.nodeId;
+  }
+
   /** Whether calls are under way. */
   get isBusy(): boolean {
     return this.#waiting > 0 || this.#current?.isBusy === true ||
@@ -74,7 +78,7 @@ export class PeerSession {
   /** Closes the connection; calls under way fail with `unavailable` and this reason. */
   close(reason: string): void {
     if (this.#closing.signal.aborted) return;
-    const error = unreachable(this.peer.nodeId, reason);
+    const error = unreachable(this.#name, reason);
     this.#closing.abort(error);
     this.#current?.destroy(error);
     for (const link of this.#retiring) link.destroy(error);
@@ -124,7 +128,7 @@ export class PeerSession {
       this.#closing.signal.throwIfAborted();
       const reason = error instanceof HandshakeError ? error.refusal : "network";
       observe?.({ kind: "dial-failed", reason });
-      throw unreachable(this.peer.nodeId, reasonOf(error), { cause: error });
+      throw unreachable(this.#name, reasonOf(error), { cause: error });
     }
   }
 

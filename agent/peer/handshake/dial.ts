@@ -18,6 +18,8 @@ export type PeerProtocol = typeof PROTOCOL[keyof typeof PROTOCOL];
 /** Where a node is and by what it is known. */
 export interface PeerAddress {
   nodeId: string;
+  /** What messages call it; its id by default. */
+  name?: string;
   /** IP address. */
   host: string;
   port: number;
