@@ -109,9 +109,10 @@ function addMessageCommands(program: Command, client: AsClient, io: Io, finish: 
 
 function addKeyCommands(program: Command, client: AsClient, io: Io, finish: Finish): void {
   program.command("keygen").description("print a new gossip key")
-    .action(async () => {
+    .addOption(jsonOption())
+    .action(async (options) => {
       const { keygen } = await import("./commands/keys.ts");
-      finish(await keygen(io));
+      finish(await keygen({ json: options.json === true }, io));
     });
   client(program.command("keys")).description(
     "show, list, install, use or remove gossip keys, or rotate them",

@@ -68,6 +68,24 @@ Deno.test("keys rotate says where it stopped and how to go on", async () => {
   ));
 });
 
+Deno.test("keys remove is refused for a key that nobody has, and done where another member has it", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    await using a = await member(dir, "a");
+    await using b = await member(dir, "b", [OLD, FRESH]);
+    await b.join([`127.0.0.1:${a.serf.local.port}`]);
+    await using api = await admin(a);
+    const remove = (key: Uint8Array) => runCli(["keys", "remove", key.toBase64(), "--api", api.address]);
+    const { code, err } = await remove(new Uint8Array(32).fill(3));
+    assert.equal(code, 1);
+    assert.equal(err, "hypercore: Cannot remove the gossip key: no member that answers has this key\n");
+    assert.equal((await remove(FRESH)).code, 0);
+    assert.deepEqual([a.keys, b.keys], [[OLD], [OLD]]);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("keys rotate is refused where gossip is not encrypted, and with what is no key", async () => {
   const dir = await Deno.makeTempDir();
   try {

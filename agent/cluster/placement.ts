@@ -169,10 +169,10 @@ export class Placement {
   error(): Error {
     const { request, candidates } = this.#options;
     const what = `Cannot place "${request.name || request.imageRef}"`;
-    if (candidates.length === 0) return new Error(`${what}: there is no node`);
     if (request.node !== "" && !candidates.some((each) => isCalled(each, request.node))) {
       return new Error(`${what}: there is no node "${request.node}"`);
     }
+    if (candidates.length === 0) return new Error(`${what}: there is no node`);
     const byReason = new Map<string, string[]>();
     for (const { id, name } of candidates) {
       const isSilent = this.#asked.has(id) && !this.#offers.has(id);

@@ -85,14 +85,12 @@ export function adminService(parts: AdminParts): ServiceImpl<typeof ClusterAdmin
     query: (request, context) => query(membership, request, context),
     manageKeys: (request) => manageKeys(membership, request),
     rtt({ from, to }) {
-      const rttMs = membership.rttMs(known(membership, from), to === "" ? undefined : known(membership, to));
-      if (rttMs === undefined) {
-        throw new RuntimeError(
-          "unavailable",
-          `Cannot tell the round-trip time to "${from}": not measured yet`,
-        );
-      }
-      return { rttMs };
+      const pair = [from, to === "" ? membership.self.name : to].map((name) => known(membership, name));
+      const rttMs = membership.rttMs(pair[0].name, pair[1].name);
+      if (rttMs !== undefined) return { rttMs };
+      const away = pair.find(({ status }) => status !== "alive");
+      const reason = away === undefined ? "not measured yet" : `"${away.name}" is ${away.status}`;
+      throw new RuntimeError("unavailable", `Cannot tell the round-trip time to "${from}": ${reason}`);
     },
     async reachability(_request, { signal }) {
       const { members, acks, missing } = await membership.serf.reachability({ signal });
@@ -154,6 +152,7 @@ async function* query(
   if (timeoutMs > MAX_QUERY_MS) {
     throw new RuntimeError("invalid", `Cannot accept timeout_ms "${timeoutMs}": at most ${MAX_QUERY_MS}`);
   }
+  for (const node of nodes) known(membership, node);
   const events = new Channel<MessageInitShape<typeof QueryEventSchema>>("query answers");
   const asked = membership.ask(name, {
     payload,
@@ -197,10 +196,9 @@ async function manageKeys(membership: Membership, { operation, key }: ManageKeys
       `Cannot accept operation "${operation.slice(0, 40)}": it is none of keys'`,
     );
   }
-  const result = await membership.manageKeys(
-    operation,
-    operation === "list" ? undefined : keyBytes(operation, key),
-  );
+  const bytes = operation === "list" ? undefined : keyBytes(operation, key);
+  if (operation === "remove") await checkHeld(membership, bytes!.toBase64());
+  const result = await membership.manageKeys(operation, bytes);
   return {
     ...outcome(result),
     keys: [...result.keys].map(([each, nodes]) => ({
@@ -209,6 +207,15 @@ async function manageKeys(membership: Membership, { operation, key }: ManageKeys
       primaryOn: result.primaryKeys.get(each) ?? 0,
     })),
   };
+}
+
+/** One who mistypes a key must not take it for removed. Throws `not-found`. */
+async function checkHeld(membership: Membership, key: string): Promise<void> {
+  if (membership.keys.some((each) => each.toBase64() === key)) return;
+  // Others may have it still, where an earlier removal did not reach them.
+  const { keys } = await membership.manageKeys("list");
+  if (keys.has(key)) return;
+  throw new RuntimeError("not-found", "Cannot remove the gossip key: no member that answers has this key");
 }
 
 /** A new key for the whole cluster; one made here where none is given. Where it stops, no living member is cut off. */
@@ -235,7 +242,8 @@ function keyBytes(operation: string, key: string): Uint8Array {
   }
 }
 
-function known(membership: Membership, name: string): string {
-  if (membership.named(name) !== undefined) return name;
+function known(membership: Membership, name: string): ClusterMember {
+  const member = membership.named(name);
+  if (member !== undefined) return member;
   throw new RuntimeError("not-found", `Cannot find node "${name.slice(0, 100)}": no member has this name`);
 }

@@ -14,7 +14,7 @@ import {
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterCore } from "../cluster/core.ts";
 import type { Candidate } from "../cluster/placement.ts";
-import type { ListedCopy } from "../cluster/reads.ts";
+import type { ListedCopy, NodeSummary } from "../cluster/reads.ts";
 import { couldTake } from "./policy_nodes.ts";
 import { parseIdOrName } from "../workloads/parse_spawn.ts";
 
@@ -113,9 +113,14 @@ export class ClusterView {
 
   /** Node id by name or id. Throws `not-found`. */
   nodeId(node: string): string {
+    return this.node(node).id;
+  }
+
+  /** A node by name or id. Throws `not-found`. */
+  node(node: string): NodeSummary {
     const nodes = this.#core.nodes();
     const found = nodes.find(({ id }) => id === node) ?? nodes.find(({ name }) => name === node);
-    if (found !== undefined) return found.id;
+    if (found !== undefined) return found;
     throw new RuntimeError(
       "not-found",
       `Cannot find node "${node.slice(0, 128)}": no node has this name or id`,

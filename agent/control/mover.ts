@@ -20,8 +20,8 @@ export interface Movable {
 export interface MoverParts {
   /** Throws `not-found`. */
   find(idOrName: string): Movable;
-  /** Node id of a name or id; throws `not-found`. */
-  nodeId(node: string): string;
+  /** A node by name or id, and why nothing can be moved there, if so; throws `not-found`. */
+  node(node: string): { id: string; name: string; refusal?: string };
   /** What runs on a node. */
   on(nodeId: string): Movable[];
   /** The whole spawn request, secrets included. */
@@ -52,16 +52,19 @@ export class Mover {
     const { signal } = options;
     const workload = this.#parts.find(idOrName);
     const { id, nodeName } = workload;
-    const to = options.to === "" ? undefined : this.#parts.nodeId(options.to);
-    if (to === workload.nodeId) {
+    const to = options.to === "" ? undefined : this.#parts.node(options.to);
+    if (to?.id === workload.nodeId) {
       throw new RuntimeError(
         "precondition",
         `Cannot move workload "${id}": it is on node "${nodeName}" already`,
       );
     }
-    yield { id, step: "placing", node: options.to };
+    if (to?.refusal !== undefined) {
+      throw new RuntimeError("unavailable", `Cannot move workload "${id}": node "${to.name}" ${to.refusal}`);
+    }
+    yield { id, step: "placing", node: to?.name };
     const request = await this.#parts.request(workload, signal);
-    const node = await this.#parts.place(request, { workload, to, signal });
+    const node = await this.#parts.place(request, { workload, to: to?.id, signal });
     yield { id, step: "started", node };
     yield { id, step: "stopping", node: nodeName };
     await this.#parts.evict(workload, { generation: workload.generation + 1, signal });
@@ -75,7 +78,7 @@ export class Mover {
 
   /** Cordons a node and moves everything off it, a few at a time. A workload that cannot move stays, with a "failed". */
   async *drain(node: string, signal: AbortSignal): AsyncGenerator<MoveStep> {
-    const nodeId = this.#parts.nodeId(node);
+    const nodeId = this.#parts.node(node).id;
     await this.#parts.cordon(nodeId, true);
     const waiting = this.#parts.on(nodeId);
     const running = new Map<string, Promise<{ id: string; steps: MoveStep[] }>>();

@@ -25,7 +25,11 @@ export function moverParts(parts: {
   const { nodeId: selfId, manager, core, view, placer, peer } = parts;
   return {
     find: (idOrName) => movable(view.find(idOrName)),
-    nodeId: (node) => view.nodeId(node),
+    node(node) {
+      const { id, name, life, kind } = view.node(node);
+      if (life !== "live") return { id, name, refusal: "is not there" };
+      return kind === "hypercore" ? { id, name } : { id, name, refusal: "takes no workloads with an id" };
+    },
     on: (nodeId) => core.list().filter((copy) => copy.nodeId === nodeId && copy.isLive).map(movable),
     async request({ id, nodeId }, signal) {
       if (nodeId === selfId) return manager.get(id).record.request;

@@ -150,8 +150,9 @@ export class Placer {
 
   async #round(request: VmSpawnRequest, options: RoundOptions): Promise<Round> {
     const { judge, self } = this.#parts;
-    const candidates = this.#parts.candidates(request).filter(({ id }) => !options.exclude?.has(id));
-    const isAlone = candidates.length === 1 && candidates[0].id === self.id;
+    const all = this.#parts.candidates(request).filter(({ id }) => !options.exclude?.has(id));
+    const isAlone = all.length === 1 && all[0].id === self.id;
+    const candidates = options.to === undefined ? all : all.filter(({ id }) => id === options.to);
     // A lone node judges when it admits.
     const judged = isAlone || judge === undefined ? { request } : await judge(request, { id: options.id });
     return new Round(this.#parts, judged, { ...options, candidates, isAlone });

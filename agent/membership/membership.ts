@@ -172,7 +172,7 @@ export class Membership implements AsyncDisposable {
     this.#orInvalid(() => this.#serf.userEvent(name, payload, { coalesce: options.coalesce ?? false }));
   }
 
-  /** Asks the members. */
+  /** Asks the members. Throws `invalid` where it is too long, or a filter cannot be read. */
   async ask(name: string, options: AskOptions): Promise<QueryResult> {
     try {
       return await this.#serf.query(name, options);
@@ -203,9 +203,18 @@ export class Membership implements AsyncDisposable {
     return a && b && distanceS(a, b) * 1_000;
   }
 
+  /** Declares a member that failed gone. Throws `not-found`, or `precondition` where it is alive. */
   async forceLeave(name: string, options: { prune?: boolean } = {}): Promise<void> {
-    if (this.#serf.member(name) === undefined) {
+    const member = this.#serf.member(name);
+    if (member === undefined) {
       throw new RuntimeError("not-found", `Cannot make node "${name}" leave: no member has this name`);
+    }
+    // It would object at once, and be forgotten until then where it is pruned.
+    if (member.status === "alive") {
+      throw new RuntimeError(
+        "precondition",
+        `Cannot make node "${name}" leave: it is alive; run "hypercore leave" on it`,
+      );
     }
     await this.#serf.forceLeave(name, options);
   }

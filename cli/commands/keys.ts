@@ -9,8 +9,9 @@ import { formatTable } from "../table.ts";
 const KEY_BYTES = 32;
 
 /** `hypercore keygen`. */
-export async function keygen(io: Io): Promise<number> {
-  await io.out(`${crypto.getRandomValues(new Uint8Array(KEY_BYTES)).toBase64()}\n`);
+export async function keygen(options: { json: boolean }, io: Io): Promise<number> {
+  const key = crypto.getRandomValues(new Uint8Array(KEY_BYTES)).toBase64();
+  await io.out(options.json ? `${JSON.stringify({ key })}\n` : `${key}\n`);
   return exitCode.ok;
 }
 

@@ -11,16 +11,19 @@ export async function rtt(
   options: Options,
   io: Io,
 ): Promise<number> {
-  const { from, to = "" } = pair;
+  const { from } = pair;
   const api = connectApi(options, io);
-  const { rttMs } = await api.admin.rtt({ from, to }, { timeoutMs: CALL_TIMEOUT_MS }).catch((error) => {
+  try {
+    const to = pair.to ?? (await api.node.info({}, { timeoutMs: CALL_TIMEOUT_MS })).nodeName;
+    const { rttMs } = await api.admin.rtt({ from, to }, { timeoutMs: CALL_TIMEOUT_MS });
+    await io.out(
+      options.json
+        ? `${JSON.stringify({ from, to, rttMs })}\n`
+        : `${from} and ${to}: ${rttMs.toFixed(3)} ms\n`,
+    );
+  } catch (error) {
     throw apiError(`Cannot estimate the round-trip time to "${from}"`, api, error);
-  });
-  await io.out(
-    options.json
-      ? `${JSON.stringify({ from, to, rttMs })}\n`
-      : `${from} and ${to || "this node"}: ${rttMs.toFixed(3)} ms\n`,
-  );
+  }
   return exitCode.ok;
 }
 

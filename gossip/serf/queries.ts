@@ -11,7 +11,7 @@ import type { Random } from "../random.ts";
 import type { SerfConfig } from "./config.ts";
 import type { SerfCounters } from "./counters.ts";
 import type { QueryEvent, SerfEvent } from "./events.ts";
-import { filtersMatch } from "./filters.ts";
+import { filterFault, filtersMatch } from "./filters.ts";
 import type { KeyManager, KeyOperation } from "./key_queries.ts";
 import type { Member } from "./member.ts";
 import type { Members } from "./members.ts";
@@ -93,9 +93,14 @@ export class Queries {
     return memberlist.config.gossipIntervalMs * config.queryTimeoutMult * Math.max(1, scale);
   }
 
-  /** Asks; gives the query's Lamport time, by which it can be closed. Throws {@linkcode SerfError} where it is too long. */
+  /**
+   * Asks; gives the query's Lamport time, by which it can be closed. Throws {@linkcode SerfError} where it is too long, or
+   * has a filter that would take nobody.
+   */
   ask(name: string, payload: Uint8Array, options: QueryOptions & { handler: QueryHandler }): number {
     const { memberlist, config, members, random } = this.#options;
+    const fault = options.filters?.map(filterFault).find((each) => each !== undefined);
+    if (fault !== undefined) throw new SerfError(`Cannot send query "${name}": ${fault}`);
     const ltime = this.log.clock.time;
     const timeoutMs = options.timeoutMs ?? this.defaultTimeoutMs();
     const message: codec.QueryMessage = {

@@ -95,6 +95,15 @@ Deno.test("serf refuses events and queries beyond their limits by name and numbe
   assert.throws(ask, /Cannot send query "big": \d+ bytes exceed the limit of 1024/);
 });
 
+Deno.test("serf refuses a query whose filter is no regular expression", () => {
+  const bench = cluster(["a"]);
+  const [core] = bench.cores.values();
+  const filters = [{ kind: "tag" as const, tag: "zone", expr: "us-[" }];
+  const ask = () => core.query(0, "ask", utf8("?"), { filters, handler: { onDone() {} } });
+  assert.throws(ask, /^SerfError: Cannot send query "ask": tag "zone": "us-\[" is no regular expression: /);
+  assert.equal(core.sizes.openQueries, 0);
+});
+
 Deno.test("serf answers a query once, from whom the filters take, until its time is over", () => {
   const bench = cluster(["a", "b", "c"]);
   const got: string[] = [];

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { TestLan } from "../support/lan.ts";
 import { busyboxImage } from "../support/images.ts";
 import { LiveAgent, until } from "./live_agent.ts";
-import { aliveNames, isWhole, memberOf, step } from "./live_cluster.ts";
+import { aliveNames, isWhole, type ListedMember, memberOf, step } from "./live_cluster.ts";
+import { refuses } from "./refusals.ts";
 
 const HOSTS = 4;
 
@@ -53,6 +54,12 @@ Deno.test("membership of three agents with the key that the first one made", asy
   const n3 = await prepare(2, "--join", joinLine);
   const agents = [n1, n2, n3];
   let ids: string[] = [];
+  /** What a command that fails must leave as it was. */
+  const facts = async () => {
+    const members: ListedMember[] = JSON.parse(await n1.ok("members", "--json"));
+    const { keys } = JSON.parse(await n1.ok("keys", "list", "--json"));
+    return { members: members.map(({ name, status, cordoned }) => ({ name, status, cordoned })), keys };
+  };
 
   await step(test, "agents that start before their seed join it when it comes", async () => {
     await n1.end("SIGTERM");
@@ -103,6 +110,23 @@ Deno.test("membership of three agents with the key that the first one made", asy
   await step(test, "kill -9 is a failure, and the node is back as soon as its agent is", async () => {
     await n3.end("SIGKILL");
     await until("n1 sees it failed", async () => (await memberOf(n1, "n3"))?.status === "failed");
+    await refuses(n1, [
+      ...["cordon", "drain"].map((verb) => ({
+        args: [verb, "n3", "--json"],
+        code: 1 as const,
+        err: /: Cannot reach node "n3": connection refused$/m,
+      })),
+      {
+        args: ["move", id, "--to", "n1"],
+        code: 1,
+        err: new RegExp(`"${id}": its node "n3" is not there$`, "m"),
+      },
+      {
+        args: ["rtt", "n2", "n3"],
+        code: 1,
+        err: /Cannot tell the round-trip time to "n2": "n3" is failed$/m,
+      },
+    ], facts);
     await n3.run();
     await isWhole(agents);
     assert.equal((await memberOf(n1, "n3"))?.id, ids[2]);
@@ -135,19 +159,24 @@ Deno.test("membership of three agents with the key that the first one made", asy
     test,
     "force-leave declares a failed node gone, --prune forgets it; it is back when it starts again",
     async () => {
-      const { code, err } = await n1.cli(["force-leave", "nobody"]);
-      assert.equal(code, 1);
-      assert.match(err, /Cannot make .*nobody.* leave: no member has this name/);
+      await refuses(n1, [
+        { args: ["force-leave", "nobody"], code: 1, err: /Cannot make node "nobody" leave: no member has / },
+        ...["n1", "n3"].map((name) => ({
+          args: ["force-leave", name, "--prune", "--json"],
+          code: 1 as const,
+          err: new RegExp(`Cannot make node "${name}" leave: it is alive; run "hypercore leave" on it$`, "m"),
+        })),
+      ], facts);
       await n3.end("SIGKILL");
       await until("n1 sees it failed", async () => (await memberOf(n1, "n3"))?.status === "failed");
-      await n1.ok("force-leave", "n3");
+      assert.deepEqual(JSON.parse(await n1.ok("force-leave", "n3", "--json")), { node: "n3" });
       for (const agent of [n1, n2]) {
         await until(
           `${agent.name} sees it left`,
           async () => (await memberOf(agent, "n3"))?.status === "left",
         );
       }
-      await n2.ok("force-leave", "n3", "--prune");
+      assert.deepEqual(JSON.parse(await n2.ok("force-leave", "n3", "--prune", "--json")), { node: "n3" });
       for (const agent of [n1, n2]) {
         await until(`${agent.name} has forgotten it`, async () => await memberOf(agent, "n3") === undefined);
       }
@@ -162,22 +191,65 @@ Deno.test("membership of three agents with the key that the first one made", asy
     async () => {
       await using followers = new AsyncDisposableStack();
       const streams = await Promise.all(agents.map(async (agent) => followers.use(await follow(agent))));
-      await n1.ok("event", "deploy", "version 7");
+      assert.deepEqual(JSON.parse(await n1.ok("event", "deploy", "version 7", "--json")), { name: "deploy" });
       for (const { name, shows } of streams) {
         const wanted = { kind: "user", what: "deploy", payload: "version 7" };
         await until(`${name} shows the event`, () => shows(wanted));
       }
-      const { code, err } = await n1.cli(["event", "hypercore_state_delta", "x"]);
-      assert.equal(code, 1);
-      assert.match(err, /agents' own/);
-      const answer = JSON.parse(await n2.ok("query", "anyone", "--timeout", "2000", "--json"));
-      assert.deepEqual(answer.acks.toSorted(), ["n1", "n2", "n3"]);
+      const ask = async (...args: string[]) =>
+        JSON.parse(await n2.ok("query", "anyone", "--timeout", "2000", "--json", ...args));
+      const [all, one] = await Promise.all([ask(), ask("--node", "n3")]);
+      assert.deepEqual(all.acks.toSorted(), ["n1", "n2", "n3"]);
+      assert.deepEqual(one, { acks: ["n3"], responses: [] });
+      const long = "x".repeat(3_000);
+      await refuses(n1, [
+        {
+          args: ["event", "hypercore_state_delta", "x"],
+          code: 1,
+          err: /"hypercore_state_delta": .*agents' own/,
+        },
+        { args: ["event", "", "x", "--json"], code: 1, err: /Cannot send event "": it needs a name/ },
+        {
+          args: ["event", "e", long, "--json"],
+          code: 1,
+          err: /event "e": 3001 bytes exceed the limit of 2048/,
+        },
+        { args: ["query", "", "--json"], code: 1, err: /Cannot ask "": a query needs a name/ },
+        {
+          args: ["query", "q", long, "--json"],
+          code: 1,
+          err: /query "q": \d+ bytes exceed the limit of 1024/,
+        },
+        { args: ["query", "q", "--node", "nobody"], code: 1, err: /node "nobody": no member has this name/ },
+        {
+          args: ["query", "q", "--tag", "zone=["],
+          code: 1,
+          err: /tag "zone": "\[" is no regular expression/,
+        },
+        {
+          args: ["query", "q", "--timeout", "0"],
+          code: 2,
+          err: /--timeout .*"0" is not a whole number from 1/,
+        },
+      ], facts);
+      for (const { name, shows } of streams) assert(!shows({ kind: "user", what: "e" }), name);
     },
   );
 
   await step(test, "rtt, reachability and info tell what the cluster is like", async () => {
     await until("the round-trip time is known", async () => (await n1.cli(["rtt", "n2"])).code === 0);
-    assert(JSON.parse(await n1.ok("rtt", "n2", "--json")).rttMs >= 0);
+    const rtt = JSON.parse(await n1.ok("rtt", "n2", "--json"));
+    assert(rtt.rttMs >= 0);
+    assert.deepEqual([rtt.from, rtt.to], ["n2", "n1"]);
+    await refuses(n1, [
+      {
+        args: ["rtt", "nobody", "--json"],
+        code: 1,
+        err: /Cannot find node "nobody": no member has this name/,
+      },
+      { args: ["rtt", "n2", "nobody"], code: 1, err: /Cannot find node "nobody": no member has this name/ },
+      { args: ["members", "--status", "gone"], code: 2, err: /--status: "gone" is none of alive, leaving, / },
+    ], facts);
     const { members, acked, missing } = JSON.parse(await n1.ok("reachability", "--json"));
     assert.equal(members, 3);
     assert.deepEqual(acked.toSorted(), ["n1", "n2", "n3"]);
@@ -200,15 +272,67 @@ Deno.test("membership of three agents with the key that the first one made", asy
     "keys are installed, used and removed in the whole cluster, and everything goes on",
     async () => {
       const old = joinLine.split("@")[0];
-      const key = (await n1.ok("keygen")).trim();
-      await n1.ok("keys", "install", key);
-      await n2.ok("keys", "use", key);
-      const { code, err } = await n1.cli(["keys", "remove", key]);
-      assert.equal(code, 1);
-      assert.match(err, /primary/);
-      await n3.ok("keys", "remove", old);
-      const { keys } = JSON.parse(await n1.ok("keys", "list", "--json"));
-      assert.deepEqual(keys, [{ key, nodes: 3, primaryOn: 3 }]);
+      const { key } = JSON.parse(await n1.ok("keygen", "--json"));
+      assert.equal(Uint8Array.fromBase64(key).length, 32);
+      const stranger = (await n1.ok("keygen")).trim();
+      const everyone = { members: 3, answers: 3, errors: {}, keys: [] };
+      const keys = async (agent: LiveAgent, ...args: string[]) =>
+        JSON.parse(await agent.ok("keys", ...args, "--json"));
+      assert.deepEqual(await keys(n1, "install", key), everyone);
+      const both = [{ key: old, nodes: 3, primaryOn: 3 }, { key, nodes: 3, primaryOn: 0 }];
+      const byKey = (a: { key: string }, b: { key: string }) => a.key < b.key ? -1 : 1;
+      assert.deepEqual((await keys(n3, "list")).keys.toSorted(byKey), both.toSorted(byKey));
+      assert.deepEqual(await keys(n2, "use", key), everyone);
+      const inUse = { key, nodes: 1, primaryOn: 1 };
+      for (const agent of agents) {
+        const { members, answers, errors, keys: own } = await keys(agent, "show");
+        assert.deepEqual([members, answers, errors], [1, 1, {}]);
+        assert.deepEqual(own, [inUse, { key: old, nodes: 1, primaryOn: 0 }]);
+      }
+      /** Each node's reason, by name. */
+      const everywhere = (reason: RegExp) => (out: string) => {
+        const { members, answers, errors } = JSON.parse(out);
+        assert.deepEqual([members, answers, Object.keys(errors).toSorted()], [3, 3, ["n1", "n2", "n3"]]);
+        for (const each of Object.values<string>(errors)) assert.match(each, reason);
+      };
+      await refuses(n1, [
+        {
+          args: ["keys", "remove", key, "--json"],
+          code: 1,
+          err: /Cannot remove the key everywhere: .*n1: removing the primary key is not allowed/,
+          out: everywhere(/^removing the primary key is not allowed$/),
+        },
+        {
+          args: ["keys", "use", stranger, "--json"],
+          code: 1,
+          err: /Cannot use the key everywhere: .*n2: requested key is not in the keyring/,
+          out: everywhere(/^requested key is not in the keyring$/),
+        },
+        {
+          args: ["keys", "remove", stranger, "--json"],
+          code: 1,
+          err: /no member that answers has this key$/m,
+        },
+        {
+          args: ["keys", "install", "!", "--json"],
+          code: 2,
+          err: /keys install: the gossip key is not base64$/m,
+        },
+        {
+          args: ["keys", "use", "c2hvcnQ="],
+          code: 2,
+          err: /keys use: the gossip key has 5 bytes; it must have /,
+        },
+        { args: ["keys", "remove", "--json"], code: 2, err: /keys remove: give the key$/m },
+        { args: ["keys", "list", key], code: 2, err: /keys list: takes no key$/m },
+        {
+          args: ["keys", "turn", key],
+          code: 2,
+          err: /'turn' is invalid .*show, list, install, use, remove, rotate/,
+        },
+      ], facts);
+      assert.deepEqual(await keys(n3, "remove", old), everyone);
+      assert.deepEqual((await keys(n1, "list")).keys, [{ key, nodes: 3, primaryOn: 3 }]);
       assert.match(
         await n2.ok("keys", "show"),
         new RegExp(`join with: .*--join ${RegExp.escape(key)}@10.77.0.2:7946`),
@@ -230,9 +354,17 @@ Deno.test("membership of three agents with the key that the first one made", asy
       const key = (await n1.ok("keys", "show")).split(" ")[0];
       const n4 = await prepare(3, "--encrypt", key);
       await n4.run();
-      const withKey = await n4.cli(["join", `${key}@${TestLan.address(0)}`]);
-      assert.equal(withKey.code, 2);
-      assert.match(withKey.err, /a running agent has its key/);
+      const nobody = `${TestLan.address(0)}:1`;
+      await refuses(n4, [
+        {
+          args: ["join", `${key}@${TestLan.address(0)}`],
+          code: 2,
+          err: /a running agent has its key; leave it out/,
+        },
+        { args: ["join", nobody, "--json"], code: 1, err: new RegExp(`Cannot join "${nobody}": .*refused`) },
+        { args: ["join", "10.77.0.1:0"], code: 2, err: /"10\.77\.0\.1:0" has a port outside 1 to 65535/ },
+        { args: ["join", "no host"], code: 2, err: /"no host" is not an address to join/ },
+      ], async () => await aliveNames(n4));
       assert.deepEqual(JSON.parse(await n4.ok("join", TestLan.address(0), "--json")), { joined: 1 });
       await isWhole([...agents, n4]);
       await until("the stream tells it", () => stream.shows({ kind: "member", node: "n4", what: "joined" }));

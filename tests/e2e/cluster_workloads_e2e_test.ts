@@ -3,13 +3,17 @@ import { busyboxImage } from "../support/images.ts";
 import { TestLan } from "../support/lan.ts";
 import { ECHO_COMMAND, echoImage, streamedDown, streamedUp, upgraded } from "./echo_workload.ts";
 import type { LiveAgent } from "./live_agent.ts";
-import { findOn, listOn, LiveCluster, step } from "./live_cluster.ts";
+import { findOn, listOn, LiveCluster, memberOf, step } from "./live_cluster.ts";
 import { Load } from "./load.ts";
+import { refuses } from "./refusals.ts";
 
 Deno.test("workloads of three agents that are one cluster", async (test) => {
   await using cluster = await LiveCluster.start(3, {
     flags: ["--profile", "lan"],
-    flagsOf: (i) => ["--tag", `zone=${["a", "a", "b"][i]}`, "--tag", "disk=ssd"],
+    flagsOf: (i) => [
+      ...["--tag", `zone=${["a", "a", "b"][i]}`, "--tag", "disk=ssd"],
+      ...i === 1 ? ["--vcpu-limit", "2"] : [],
+    ],
   });
   const { agents } = cluster;
   const [n1, n2, n3] = agents;
@@ -166,13 +170,95 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
 
   await step(
     test,
+    "a workload that cannot move stays as it is, and who asked is told why, in JSON too",
+    async () => {
+      const big = await n1.spawn("--image", "test/web:1", "--cpu", "2", "--node", "n2");
+      await cluster.until("n1 knows that n2 is full", async () => await findOn(n1, big) !== undefined);
+      assert.deepEqual(JSON.parse(await n2.ok("cordon", "n1", "--json")), { node: "n1", cordoned: true });
+      assert.equal(JSON.parse(await n1.ok("info", "--json")).cordoned, true);
+      await everywhere("n1 is cordoned", async (agent) => (await memberOf(agent, "n1"))?.cordoned === true);
+      const full = "n2: Cannot admit the workload: 1 vCPUs are asked for, 0 of 2 are left";
+      const stays = (node: string) => (out: string) =>
+        assert.deepEqual(JSON.parse(out), { id: web, step: "placing", node, detail: "" });
+      const unplaced = (reasons: string) => `Cannot place "web": no node takes it (${reasons})`;
+      const says = (text: string) => new RegExp(`^hypercore: ${RegExp.escape(text)}$`, "m");
+      const nobody = says('Cannot find node "nobody": no node has this name or id');
+      await refuses(
+        n3,
+        [
+          {
+            args: ["move", "nothing", "--json"],
+            code: 1,
+            err: /Cannot find workload "nothing": no such id or name/,
+          },
+          { args: ["move", "no id!"], code: 2, err: /id: "no id!" is not a workload's id or name/ },
+          { args: ["move", "web", "--to", "nobody", "--json"], code: 1, err: nobody },
+          ...["cordon", "uncordon", "drain"].map((verb) => ({
+            args: [verb, "nobody", "--json"],
+            code: 1 as const,
+            err: nobody,
+          })),
+          {
+            args: ["move", "web", "--to", "n3", "--json"],
+            code: 1,
+            err: says(`Cannot move workload "${web}": it is on node "n3" already`),
+          },
+          {
+            args: ["move", "web", "--to", "n1", "--json"],
+            code: 1,
+            err: says(unplaced("n1: it is cordoned")),
+            out: stays("n1"),
+          },
+          {
+            args: ["move", "web", "--to", "n2", "--json"],
+            code: 1,
+            err: says(unplaced(full)),
+            out: stays("n2"),
+          },
+          {
+            args: ["move", "web", "--json"],
+            code: 1,
+            err: says(unplaced(`n1: it is cordoned; ${full}`)),
+            out: stays(""),
+          },
+        ],
+        async () =>
+          (await listOn(n1)).map(({ id, node, status, generation }) => ({ id, node, status, generation })),
+      );
+      const drained = await n1.cli(["drain", "n3", "--json"]);
+      assert.equal(drained.code, 1);
+      const steps = drained.out.trim().split("\n").map((line) => JSON.parse(line));
+      const detail = unplaced(`n1: it is cordoned; ${full}`);
+      assert.deepEqual(steps.at(-1), { id: web, step: "failed", node: "", detail });
+      assert.match(drained.err, says(`Cannot drain "n3": ${web}: ${detail}`));
+      // It takes nothing new, and keeps what it could not get rid of.
+      assert.equal((await memberOf(n3, "n3"))?.cordoned, true);
+      assert.equal((await findOn(n3, web))?.node, "n3");
+      for (const node of ["n1", "n3"]) await n2.ok("uncordon", node);
+      await everywhere("nobody is cordoned", async (agent) => {
+        return !(await agent.ok("members")).includes("cordoned");
+      });
+      await n1.ok("stop", big, "--grace", "0");
+      await gone(big);
+    },
+  );
+
+  await step(
+    test,
     "rule 7: no request fails while a workload moves, and routes go before the container",
     async () => {
       await everywhere("it is served", async (agent) => /Hello/.test(await agent.page("web")));
       await using load = new Load(agents.map(({ host }) => host), `${web}.example.com`);
       await load.until(30);
       for (const node of ["n1", "n2", "n3"]) {
-        await n2.ok("move", "web", "--to", node);
+        const from = (await findOn(n2, web))?.node;
+        const steps = (await n2.ok("move", "web", "--to", node, "--json")).trim().split("\n");
+        assert.deepEqual(steps.map((line) => JSON.parse(line)), [
+          { id: web, step: "placing", node, detail: "" },
+          { id: web, step: "started", node, detail: "" },
+          { id: web, step: "stopping", node: from, detail: "" },
+          { id: web, step: "moved", node, detail: "" },
+        ]);
         await load.until(30);
       }
       const { answered, failures } = await load.end();
