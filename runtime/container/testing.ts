@@ -35,7 +35,7 @@ const APPLETS = [
 
 /** What a bench is told. */
 export interface EngineBenchOptions {
-  /** Folder with another containerd; `HYPERCORE_TEST_CONTAINERD_BIN` otherwise. */
+  /** Folder with another containerd than the PATH's. */
   binDir?: string;
   observe?: EngineContext["observe"];
   log?: Log;
@@ -68,9 +68,7 @@ export class EngineBench implements AsyncDisposable {
 
   static async start(options: EngineBenchOptions = {}): Promise<EngineBench> {
     await using undo = new AsyncDisposableStack();
-    const containerd = undo.use(
-      await startContainerd({ binDir: options.binDir ?? Deno.env.get("HYPERCORE_TEST_CONTAINERD_BIN") }),
-    );
+    const containerd = undo.use(await startContainerd({ binDir: options.binDir }));
     const host = undo.use(await TestHost.create());
     const bench = new EngineBench(containerd, host, options);
     bench.#images = await testImages(bench.client);

@@ -454,7 +454,8 @@ Deno.test("an agent without containerd, or with a data directory that cannot be 
     const child = agent.host.spawn("unshare", [
       ...["-m", "sh", "-c", `${mount} && exec "$@"`, "sh", Deno.execPath(), "run", "-A", "--no-check"],
       ...["--config", `${ROOT}/deno.json`, `${ROOT}/main.ts`, ...agent.agentArgs],
-    ], { stdin: "null", stdout: "piped", stderr: "piped" });
+      // A PATH that leads to no other containerd, whichever is tested.
+    ], { env: { PATH: "/usr/bin:/bin" }, stdin: "null", stdout: "piped", stderr: "piped" });
     const { code, stdout, stderr } = await child.output();
     return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
   };

@@ -4,7 +4,7 @@ import { waitUntilReady } from "../../runtime/containerd/ready.ts";
 
 /** What {@linkcode startContainerd} can be told. */
 export interface TestContainerdOptions {
-  /** Folder with `containerd` and its shims; the machine's own by default. */
+  /** Folder with `containerd` and its shims; those on the PATH by default. */
   binDir?: string;
 }
 
