@@ -34,6 +34,8 @@ export interface LiveAgentOptions {
   isUrgent?: boolean;
   /** Lets its heap be looked into, at {@linkcode INSPECTOR_PORT}. */
   inspector?: boolean;
+  /** Folder with another containerd and its shims than those on the PATH. */
+  containerdDir?: string;
 }
 
 /** How a command is run by {@linkcode LiveAgent.cli}. */
@@ -69,6 +71,8 @@ export class LiveAgent implements AsyncDisposable {
   readonly name: string;
   /** Further flags of `hypercore agent`; what is put here counts from the next start on. */
   flags: readonly string[];
+  /** Folder with another containerd than the PATH's; what is put here counts from the next start on. */
+  containerdDir?: string;
   readonly #ownsHost: boolean;
   readonly #engineFlags: readonly string[];
   readonly #isUrgent: boolean;
@@ -80,6 +84,7 @@ export class LiveAgent implements AsyncDisposable {
     this.stateDir = `${dir}/state`;
     this.dataDir = options.dataDir ?? `${dir}/data`;
     this.flags = options.flags ?? [];
+    this.containerdDir = options.containerdDir;
     this.#isUrgent = options.isUrgent ?? false;
     this.#engineFlags = options.inspector ? [`--inspect=127.0.0.1:${INSPECTOR_PORT}`] : [];
   }
@@ -134,7 +139,10 @@ export class LiveAgent implements AsyncDisposable {
       ...this.#isUrgent ? ["nice", "-n", "-15"] : [],
       Deno.execPath(),
       ...denoArgs(this.agentArgs, this.#engineFlags),
-    ], { stdin: "null" });
+    ], {
+      stdin: "null",
+      env: this.containerdDir === undefined ? {} : { PATH: `${this.containerdDir}:${Deno.env.get("PATH")}` },
+    });
     let ended = false;
     void this.#process.status.then(() => ended = true);
     await until("the agent is ready", async () => {
