@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
+import { buildImage, concat, type TestBlob } from "../../tests/support/images.ts";
+import { randomBytes } from "../../tests/support/random.ts";
 import { startContainerd, type TestContainerd } from "../../tests/support/containerd.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import { RuntimeError, type RuntimeErrorCode } from "../errors.ts";
+import type { Credentials } from "./auth.ts";
+import { parseReference } from "./reference.ts";
+import { RegistryClient, type RegistryClientOptions } from "./registry.ts";
 import { ImageStore, type ImageStoreOptions, type UnpackedImage } from "./store.ts";
 
 /** The snapshotter of every test. */
@@ -129,4 +134,50 @@ export function refusal(code: RuntimeErrorCode, reason: RegExp): (error: unknown
     assert.match(error.message, /^Cannot /);
     return true;
   };
+}
+
+/** An image with a layer of some hundred KiB that do not compress. */
+export const REGISTRY_IMAGE = buildImage({
+  layers: [{ noise: { bytes: randomBytes(300_000) } }],
+  compression: "none",
+});
+
+/** A registry client whose waits are over at once and written down. */
+export class TestRegistryClient implements Disposable {
+  readonly waits: number[] = [];
+  readonly asked: string[] = [];
+  readonly client: RegistryClient;
+
+  constructor(options: Partial<RegistryClientOptions> & { login?: Credentials } = {}) {
+    this.client = new RegistryClient({
+      mirrors: {},
+      insecureRegistries: [],
+      credentials: (host) => {
+        this.asked.push(host);
+        return Promise.resolve(options.login);
+      },
+      wait: (ms, signal) => {
+        this.waits.push(ms);
+        return signal?.aborted ? Promise.reject(signal.reason) : Promise.resolve();
+      },
+      ...options,
+    });
+  }
+
+  manifest(text: string, signal?: AbortSignal) {
+    const reference = parseReference(text);
+    return this.client.manifest(reference, reference.digest ?? reference.tag!, signal);
+  }
+
+  async blob(text: string, blob: TestBlob, options: { offset?: number; signal?: AbortSignal } = {}) {
+    const { endpoint } = await this.manifest(text);
+    const chunks: Uint8Array[] = [];
+    const stream = this.client.blob(parseReference(text), blob, { endpoint, offset: 0, ...options });
+    for await (const chunk of stream) chunks.push(chunk);
+    return concat(chunks);
+  }
+
+  [Symbol.dispose](): void {
+    this.client[Symbol.dispose]();
+  }
 }

@@ -1,13 +1,17 @@
+import assert from "node:assert/strict";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
 import { OptionsSchema } from "../../proto/gen/containerd/runc/v1/options_pb.ts";
 import { startContainerd, type TestContainerd } from "../../tests/support/containerd.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
+import type { ProcessSession } from "../engine.ts";
+import { RuntimeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Xattr } from "../oci/mod.ts";
 import { ContainerIo } from "./container_io.ts";
 import { resolveContainerUser } from "./container_user.ts";
 import type { LogLimits } from "./log_window.ts";
+import type { OutputChunk } from "./output_queue.ts";
 
 const RUNC_OPTIONS_URL = "containerd.runc.v1.Options";
 const SPEC_URL = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -127,6 +131,52 @@ export class IoBench implements AsyncDisposable {
     const { value } = anyPack(OptionsSchema, create(OptionsSchema, { root: this.containerd.runcRoot }));
     return { typeUrl: RUNC_OPTIONS_URL, value };
   }
+}
+
+/** What a session printed, and how it ended. */
+export interface Result {
+  stdout: string;
+  stderr: string;
+  exitCode: number;
+}
+
+/** Everything a session prints, and how it ends. */
+export async function finish(session: ProcessSession): Promise<Result> {
+  const text = { stdout: "", stderr: "" };
+  const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+  for await (const { stream, data } of session.output) {
+    text[stream] += decoders[stream].decode(data, { stream: true });
+  }
+  return { ...text, exitCode: await session.exitCode };
+}
+
+/** Reads a session until what it printed matches. */
+export async function until(output: AsyncIterator<OutputChunk>, pattern: RegExp): Promise<string> {
+  let seen = "";
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`no ${pattern} in time: ${seen}`)), 20_000);
+  using _ = { [Symbol.dispose]: () => clearTimeout(timer) };
+  while (!pattern.test(seen)) {
+    const next = await Promise.race([output.next(), late.promise]);
+    if (next.done) throw new Error(`the output ended before ${pattern}: ${seen}`);
+    seen += new TextDecoder().decode(next.value.data);
+  }
+  return seen;
+}
+
+/** All of a stream, as text. */
+export async function text(chunks: AsyncIterable<Uint8Array>): Promise<string> {
+  return new TextDecoder().decode(await new Response(ReadableStream.from(chunks)).arrayBuffer());
+}
+
+/** A check, for `assert.rejects`, of a runtime error's code and message. */
+export function isError(code: string, message?: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert(error instanceof RuntimeError, String(error));
+    assert.equal(error.code, code, error.message);
+    if (message) assert.match(error.message, message);
+    return true;
+  };
 }
 
 function json(value: unknown): Uint8Array<ArrayBuffer> {

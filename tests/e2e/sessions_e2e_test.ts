@@ -1,181 +1,23 @@
 import assert from "node:assert/strict";
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type CallOptions, type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { ClusterService } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
-import { ImageService } from "../../proto/gen/hypercore/v1/image_pb.ts";
-import {
-  type AttachRequestSchema,
-  type ExecRequestSchema,
-  ExecStartFailureSchema,
-  WorkloadService,
-} from "../../proto/gen/hypercore/v1/workload_pb.ts";
-import { busyboxImage, ociLayoutTar } from "../support/images.ts";
-import { startRegistry } from "../support/registry.ts";
+import { Code } from "@connectrpc/connect";
+import { ExecStartFailureSchema } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { DEADLINE_MS } from "./agent_under_test.ts";
-import { type NodeUnderTest, startNodeUnderTest, TOKEN } from "./node_under_test.ts";
+import {
+  type AttachMessage,
+  type ExecMessage,
+  GrpcApi,
+  Outbox,
+  rejection,
+  startGrpcNode,
+} from "./grpc_api.ts";
 
-const IMAGE = "docker.io/test/busybox:1";
 const SIGTERM = 15;
 const SIGKILL = 9;
 /** Matches nothing: reads on to the end. */
 const NEVER = /[^\s\S]/;
 
-type ExecMessage = NonNullable<MessageInitShape<typeof ExecRequestSchema>["request"]>;
-type AttachMessage = NonNullable<MessageInitShape<typeof AttachRequestSchema>["request"]>;
-/** The fields of an exec's start. */
-interface ExecFields {
-  id: string;
-  args: string[];
-  env?: string[];
-  workingDirectory?: string;
-  user?: string;
-  tty?: boolean;
-  stdin?: boolean;
-  window?: { columns: number; rows: number };
-}
-
-/** The API of a node, by gRPC. */
-class Api implements Disposable {
-  readonly cluster: Client<typeof ClusterService>;
-  readonly images: Client<typeof ImageService>;
-  readonly workloads: Client<typeof WorkloadService>;
-  readonly #sessions: Http2SessionManager;
-
-  constructor(node: NodeUnderTest) {
-    this.#sessions = new Http2SessionManager(node.url);
-    const transport = createGrpcTransport({
-      baseUrl: node.url,
-      sessionManager: this.#sessions,
-      interceptors: [(next) => (request) => {
-        request.header.set("authorization", `Bearer ${TOKEN}`);
-        return next(request);
-      }],
-    });
-    this.cluster = createClient(ClusterService, transport);
-    this.images = createClient(ImageService, transport);
-    this.workloads = createClient(WorkloadService, transport);
-  }
-
-  exec(start: ExecFields, options?: CallOptions): Exec {
-    return new Exec(this.workloads, start, options);
-  }
-
-  /** What a command prints, and how it ends. */
-  async run(
-    id: string,
-    script: string,
-    start: Omit<ExecFields, "id" | "args"> = {},
-  ): Promise<[string, string, number]> {
-    const session = this.exec({ ...start, id, args: ["sh", "-c", script] });
-    session.end();
-    const code = await session.exitCode;
-    return [session.stdout, session.stderr, code];
-  }
-
-  [Symbol.dispose](): void {
-    this.#sessions.abort();
-  }
-}
-
-/** Messages that a test sends one by one. */
-class Outbox<T> implements AsyncIterable<T> {
-  readonly #messages: T[] = [];
-  #wake = () => {};
-  #hasEnded = false;
-
-  send(message: T): void {
-    this.#messages.push(message);
-    this.#wake();
-  }
-
-  end(): void {
-    this.#hasEnded = true;
-    this.#wake();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<T> {
-    for (;;) {
-      const message = this.#messages.shift();
-      if (message !== undefined) yield message;
-      else if (this.#hasEnded) return;
-      else await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-  }
-}
-
-/** An exec under way. */
-class Exec {
-  stdout = "";
-  stderr = "";
-  pid = 0;
-  readonly exitCode: Promise<number>;
-  readonly #outbox = new Outbox<{ request: ExecMessage }>();
-  #onChange = () => {};
-
-  constructor(workloads: Client<typeof WorkloadService>, start: ExecFields, options: CallOptions = {}) {
-    this.send({ case: "start", value: start });
-    this.exitCode = this.#read(workloads.exec(this.#outbox, { timeoutMs: DEADLINE_MS, ...options }));
-    this.exitCode.catch(() => {}); // a test that cares awaits it
-  }
-
-  send(request: ExecMessage): void {
-    this.#outbox.send({ request });
-  }
-
-  type(text: string): void {
-    this.send({ case: "stdin", value: new TextEncoder().encode(text) });
-  }
-
-  end(): void {
-    this.#outbox.end();
-  }
-
-  /** Resolves when it runs, and has printed what matches. */
-  async until(pattern: RegExp): Promise<void> {
-    const ended = this.exitCode.then((code) => {
-      if (!pattern.test(this.stdout)) {
-        throw new Error(`ended with ${code} after "${this.stdout}${this.stderr}"`);
-      }
-    });
-    while (this.pid === 0 || !pattern.test(this.stdout)) {
-      await Promise.race([ended, new Promise<void>((resolve) => this.#onChange = resolve)]);
-    }
-  }
-
-  async #read(responses: ReturnType<Client<typeof WorkloadService>["exec"]>): Promise<number> {
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    for await (const { response } of responses) {
-      if (response.case === "started") this.pid = response.value;
-      if (response.case === "stdout") this.stdout += text(response.value);
-      if (response.case === "stderr") this.stderr += text(response.value);
-      if (response.case === "exitCode") return response.value;
-      this.#onChange();
-    }
-    throw new Error("no exit code came");
-  }
-}
-
-/** A node with {@linkcode IMAGE} and its API. */
-async function start() {
-  await using undo = new AsyncDisposableStack();
-  const node = undo.use(await startNodeUnderTest());
-  const api = undo.use(new Api(node));
-  const tar = ociLayoutTar([{ image: busyboxImage(), name: IMAGE }]);
-  const { images } = await api.images.load(pieces(tar));
-  assert.deepEqual(images.map((image) => image.name), [IMAGE]);
-  const owned = undo.move();
-  return {
-    node,
-    api,
-    spawn: async (fields: MessageInitShape<typeof ClusterService.method.spawn.input> = {}) =>
-      (await api.cluster.spawn({ imageRef: IMAGE, memory: 64, ...fields })).id,
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
-}
-
 Deno.test("exec over gRPC", async (t) => {
-  await using there = await start();
+  await using there = await startGrpcNode();
   const { api } = there;
   const id = await there.spawn({ args: ["sleep", "1000"], env: ["COLOUR=red"] });
 
@@ -282,7 +124,7 @@ Deno.test("exec over gRPC", async (t) => {
     const late = api.exec({ id, args: ["sleep", "2002"] }, { timeoutMs: 1_000 });
     assert.equal((await rejection(late.exitCode)).code, Code.DeadlineExceeded);
 
-    using other = new Api(there.node);
+    using other = new GrpcApi(there.node);
     const broken = other.exec({ id, args: ["sleep", "2003"], stdin: true });
     await broken.until(/^/);
     other[Symbol.dispose]();
@@ -300,7 +142,7 @@ Deno.test("exec over gRPC", async (t) => {
 });
 
 Deno.test("attach over gRPC", async (t) => {
-  await using there = await start();
+  await using there = await startGrpcNode();
   const { api } = there;
   const attach = async (requests: AttachMessage[], until: RegExp) => {
     const outbox = new Outbox<{ request: AttachMessage }>();
@@ -365,95 +207,8 @@ Deno.test("attach over gRPC", async (t) => {
   });
 });
 
-Deno.test("events, logs and progress over gRPC", async (t) => {
-  await using there = await start();
-  const { api } = there;
-
-  await t.step("events tell of a workload's life", async () => {
-    const leave = new AbortController();
-    const types: string[] = [];
-    const watching = (async () => {
-      for await (
-        const { type } of api.workloads.watchEvents({}, { signal: leave.signal, timeoutMs: DEADLINE_MS })
-      ) {
-        types.push(type);
-        if (type === "stopped") return;
-      }
-    })();
-    // The watch has no first message; when another call that came later is answered, it stands.
-    await api.cluster.list({});
-    const id = await there.spawn({ args: ["sh", "-c", "sleep 0.5; exit 3"] });
-    await assert.doesNotReject(async () => {
-      while (!types.includes("started")) {
-        const late = AbortSignal.timeout(DEADLINE_MS);
-        await new Promise((resolve) => setTimeout(resolve, 20));
-        late.throwIfAborted();
-      }
-    });
-    await api.cluster.stop({ id });
-    await watching;
-    assert.deepEqual(types.slice(0, 4), ["spawned", "exited", "restart-scheduled", "started"]);
-    await rejection(async () => {
-      for await (const _ of api.workloads.watchEvents({ id: "0123456789ab" }));
-    });
-  });
-
-  await t.step("logs are followed to the end of the stream", async () => {
-    const id = await there.spawn({ args: ["sh", "-c", "echo one; sleep 0.3; echo two; sleep 1000"] });
-    let text = "";
-    for await (const { data } of api.workloads.streamLogs({ id, follow: true }, { timeoutMs: DEADLINE_MS })) {
-      text += new TextDecoder().decode(data);
-      if (text.includes("two")) break;
-    }
-    assert.equal(text, "one\ntwo\n");
-    await api.cluster.stop({ id, graceMs: 1 });
-  });
-
-  await t.step("a pull tells of every blob until it is there", async () => {
-    await using registry = await startRegistry();
-    const image = busyboxImage({ text: "other\n" });
-    const imageRef = await registry.push(image, "test/pulled:1");
-    const last = new Map<string, string>();
-    let name = "";
-    for await (const { event } of api.images.pull({ imageRef })) {
-      if (event.case === "progress") last.set(event.value.digest, event.value.status);
-      if (event.case === "image") name = event.value.name;
-    }
-    assert.equal(name, imageRef);
-    for (const layer of image.layers) {
-      assert(["done", "exists", "downloaded"].includes(last.get(layer.digest)!), JSON.stringify([...last]));
-    }
-    const absent = rejection(async () => {
-      for await (const _ of api.images.pull({ imageRef: `${registry.host}/test/absent:1` }));
-    });
-    assert.equal((await absent).code, Code.NotFound);
-  });
-
-  await t.step("a spawn tells of its pull and its steps, and gives its result", async () => {
-    await using registry = await startRegistry();
-    const imageRef = await registry.push(busyboxImage({ text: "another\n" }), "test/spawned:1");
-    const seen: string[] = [];
-    let id = "";
-    for await (const { event } of api.workloads.spawn({ imageRef, memory: 64 }, { timeoutMs: DEADLINE_MS })) {
-      seen.push(event.case === "step" ? event.value : event.case!);
-      if (event.case === "result") id = event.value.id;
-    }
-    assert.deepEqual([...new Set(seen)], ["pull", "unpacking", "network", "starting", "result"]);
-    await api.cluster.stop({ id });
-  });
-
-  await t.step("an archive that is none is refused, and so is one that breaks off", async () => {
-    const noise = rejection(api.images.load(pieces(new Uint8Array(100_000).fill(7))));
-    assert.equal((await noise).code, Code.InvalidArgument);
-    const whole = ociLayoutTar([{ image: busyboxImage({ text: "cut\n" }), name: "docker.io/test/cut:1" }]);
-    await rejection(api.images.load(pieces(whole.subarray(0, whole.length / 2))));
-    const { images } = await api.images.listImages({});
-    assert(!images.some((image) => image.name.includes("cut")));
-  });
-});
-
 /** Waits until all that runs in a container, besides what looks, are these. */
-async function processesAre(api: Api, id: string, expected: RegExp): Promise<void> {
+async function processesAre(api: GrpcApi, id: string, expected: RegExp): Promise<void> {
   const endMs = performance.now() + DEADLINE_MS;
   for (;;) {
     const [stdout] = await api.run(
@@ -464,22 +219,5 @@ async function processesAre(api: Api, id: string, expected: RegExp): Promise<voi
       .filter((line) => line !== "" && !/^(sh -c for|tr )/.test(line));
     if (lines.length === 1 && expected.test(lines[0])) return;
     if (performance.now() > endMs) throw new Error(`there still runs: ${lines.join("; ")}`);
-  }
-}
-
-async function rejection(work: Promise<unknown> | (() => Promise<unknown>)): Promise<ConnectError> {
-  try {
-    await (typeof work === "function" ? work() : work);
-  } catch (error) {
-    assert(error instanceof ConnectError, String(error));
-    return error;
-  }
-  assert.fail("it did not fail");
-}
-
-async function* pieces(bytes: Uint8Array<ArrayBuffer>): AsyncGenerator<{ data: Uint8Array<ArrayBuffer> }> {
-  const size = 256 << 10;
-  for (let at = 0; at < bytes.length; at += size) {
-    yield await Promise.resolve({ data: bytes.subarray(at, at + size) });
   }
 }
