@@ -76,8 +76,10 @@ export class Opening implements Connection {
     return Promise.resolve();
   }
 
+  /** Whoever has just connected has a request. */
   drain(): void {
-    this.close();
+    const { deadlines, limits } = this.context;
+    this.deadlineMs = Math.min(this.deadlineMs, deadlines.nowMs + limits.firstRequestGraceMs);
   }
 
   done(): void {

@@ -70,10 +70,12 @@ export class Http1Connection implements Watched {
     }
   }
 
-  /** Ends the connection after the request in hand. */
+  /** Ends the connection after the request in hand, or after the first, which may be on its way. */
   drain(): void {
     this.#draining = true;
-    if (this.isIdle) this.close();
+    const { deadlines, limits: { firstRequestGraceMs } } = this.#context;
+    if (this.isIdle && this.#served > 1) this.close();
+    else if (this.isIdle) this.deadlineMs = Math.min(this.deadlineMs, deadlines.nowMs + firstRequestGraceMs);
   }
 
   /** Closes at once. */
@@ -182,9 +184,10 @@ export class Http1Connection implements Watched {
   async #readHead(): Promise<number> {
     const { limits, deadlines } = this.#context;
     this.#phase = "idle";
-    if (this.#draining && this.source.buffered === 0) return -1;
-    this.deadlineMs = deadlines.nowMs +
-      (this.#served++ === 0 ? limits.headTimeoutMs : limits.keepAliveTimeoutMs);
+    const isFirst = this.#served++ === 0;
+    if (this.#draining && !isFirst && this.source.buffered === 0) return -1;
+    const firstMs = this.#draining ? limits.firstRequestGraceMs : limits.headTimeoutMs;
+    this.deadlineMs = deadlines.nowMs + (isFirst ? firstMs : limits.keepAliveTimeoutMs);
     const { source } = this;
     if (source.buffered === 0) await source.fill();
     if (source.buffer[source.start] === CR) await this.#skipEmptyLine();

@@ -52,6 +52,8 @@ export interface ProxyLimits {
   maxStreams: number;
   /** HTTP/2 streams a client may reset within ten seconds before its connection is closed (rapid reset). */
   maxStreamResets: number;
+  /** How long a connection that is to end may still take for its first request, which may be on its way. */
+  firstRequestGraceMs: number;
   /** How long `asyncDispose` waits for requests in flight. */
   shutdownGraceMs: number;
 }
@@ -84,6 +86,7 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxStaleWaits: 1024,
   maxStreams: 200,
   maxStreamResets: 200,
+  firstRequestGraceMs: 500,
   shutdownGraceMs: 5_000,
 };
 

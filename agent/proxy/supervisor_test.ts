@@ -43,6 +43,32 @@ Deno.test("ports open and close with the table, and a request in flight finishes
   );
 });
 
+Deno.test("who has just connected when the port closes is answered; who asks nothing, or has been, is let go", async () => {
+  await using upstream = new TestUpstream(echo);
+  const get = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+  // Without HTTP/2 the connection need not first be told which it is.
+  for (const http2 of [true, false]) {
+    const limits = { shutdownGraceMs: 60_000, firstRequestGraceMs: 60_000, lingerTimeoutMs: 50 };
+    await using proxied = await proxyTo(upstream, { limits, http2 });
+    using served = await RawConnection.open(proxied.port);
+    await served.send(get);
+    await served.until(/\r\n\r\nGET [^]*\r\n\r\n/);
+    using fresh = await RawConnection.open(proxied.port);
+    while ((await proxied.proxy.stats()).openConnections < 2);
+    const ended = proxied.proxy[Symbol.asyncDispose]();
+    assert.equal(await served.rest(), "");
+    await fresh.send(get);
+    assert.match(await fresh.rest(), /^HTTP\/1\.1 200 OK\r\n[^]*Connection: close\r\n\r\nGET \/ /);
+    await ended;
+  }
+  const limits = { shutdownGraceMs: 60_000, firstRequestGraceMs: 10 };
+  await using proxied = await proxyTo(upstream, { limits });
+  using silent = await RawConnection.open(proxied.port);
+  while ((await proxied.proxy.stats()).openConnections < 1);
+  await proxied.proxy[Symbol.asyncDispose]();
+  assert.equal(await silent.rest(), "");
+});
+
 Deno.test("a taken port fails alone, also when its owner would share it", async () => {
   await using upstream = new TestUpstream(echo);
   await using proxied = await proxyTo(upstream, { limits: SHORT });

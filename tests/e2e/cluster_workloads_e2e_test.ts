@@ -272,7 +272,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
 
   await step(
     test,
-    "rule 1: a rolling restart of all agents fails no request on nodes that are up, and restarts no container",
+    "rule 1 and 7: a rolling restart of all agents fails no request on nodes that are up, withdraws the routes to who ends before its ports close, and restarts no container",
     async () => {
       const local = agents;
       const ids = await Promise.all(local.map(async ({ name }, i) =>
@@ -298,9 +298,17 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         const up = agents.filter((each) => each !== agent);
         const hosts = ids.filter((_, each) => each !== i).map((id) => `${id}.example.com`);
         await using load = new Load(up.map(({ host }) => host), ...hosts);
-        await load.until(20);
+        await using leaving = new Load(agents.map(({ host }) => host), `${ids[i]}.example.com`);
+        await Promise.all([load.until(20), leaving.until(20)]);
         await agent.end("SIGTERM");
-        await load.until(20);
+        await Promise.all([load.until(20), leaving.until(20)]);
+        // Who asks elsewhere is never sent to a port that is closed: first all is served, then nothing is known of it.
+        const { phases } = await leaving.end();
+        for (const { host } of up) assert.deepEqual(phases.get(host.name), ["200", "404"]);
+        const closed = "000 Failed to connect to 127.0.0.1 port 8080";
+        // What the kernel has taken in and the proxy has not is reset as the port closes.
+        const own = phases.get(agent.host.name)!.filter((answer) => !/reset by peer/.test(answer));
+        assert.deepEqual(own, ["200", closed]);
         await agent.run();
         await cluster.isWhole();
         await load.until(20);
@@ -316,6 +324,23 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
       for (const id of ids.slice(0, 2)) await gone(id);
     },
   );
+
+  await step(test, "a node that is drained and ended fails no request on the others", async () => {
+    await using load = new Load([n1.host, n2.host], `${web}.example.com`);
+    await load.until(20);
+    await n1.ok("drain", "n3");
+    await n3.end("SIGTERM");
+    await load.until(20);
+    assert.deepEqual((await load.end()).failures, []);
+    await n3.run();
+    await cluster.isWhole();
+    await n1.ok("uncordon", "n3");
+    await everywhere(
+      "n3 takes workloads",
+      async (agent) => !(await agent.ok("members")).includes("cordoned"),
+    );
+    await n1.ok("move", "web", "--to", "n3");
+  });
 
   await step(
     test,

@@ -18,6 +18,8 @@ export class Load implements AsyncDisposable {
   readonly #stops: string[] = [];
   #answered = 0;
   readonly #failures: string[] = [];
+  /** What came at each host, in order; the same again and again once. */
+  readonly #phases = new Map<string, string[]>();
   #isOver = false;
 
   /** Asks at each of the hosts for each of the names. */
@@ -41,8 +43,8 @@ export class Load implements AsyncDisposable {
     await until(`${more} more answers`, () => this.#answered + this.#failures.length >= wanted);
   }
 
-  /** Ends it; what came. */
-  async end(): Promise<{ answered: number; failures: string[] }> {
+  /** Ends it; what came, also as each host's answers in order, the same again and again once. */
+  async end(): Promise<{ answered: number; failures: string[]; phases: ReadonlyMap<string, string[]> }> {
     if (!this.#isOver) {
       this.#isOver = true;
       await Promise.all(this.#stops.map((stop) => Deno.writeTextFile(stop, "")));
@@ -50,15 +52,19 @@ export class Load implements AsyncDisposable {
       await Promise.all(this.#children.map((child) => child.status));
       for (const stop of this.#stops) await Deno.remove(stop.slice(0, -"/stop".length), { recursive: true });
     }
-    return { answered: this.#answered, failures: this.#failures };
+    return { answered: this.#answered, failures: this.#failures, phases: this.#phases };
   }
 
   async #read(host: string, child: Deno.ChildProcess): Promise<void> {
     let rest = "";
+    const phases: string[] = [];
+    this.#phases.set(host, phases);
     for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
       const lines = (rest + text).split("\n");
       rest = lines.pop()!;
       for (const line of lines) {
+        const answer = line.replace(/ after \d+ ms.*/, "").trim();
+        if (answer !== phases.at(-1)) phases.push(answer);
         if (line.startsWith("200 ")) this.#answered++;
         else this.#failures.push(`${host}: ${line}`);
       }
