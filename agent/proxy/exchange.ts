@@ -173,6 +173,12 @@ export class Exchange {
     this.connection = undefined; // a client that leaves from now on leaves it alone
   }
 
+  /** Nothing more is wanted of it: closes the upstream connection, unless it was given back by {@linkcode finish}. */
+  drop(): void {
+    this.connection?.close();
+    this.connection = undefined;
+  }
+
   /** The client has closed its sending half: so does its request upstream, which may still answer. */
   clientEnded(): void {
     if (this.#clientEnded) return;

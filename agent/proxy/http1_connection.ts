@@ -175,6 +175,7 @@ export class Http1Connection implements Watched {
       if (this.#status === 0) this.#accept = acceptField(out, headLength);
       throw error;
     } finally {
+      exchange.drop();
       // While the head may still be being written its buffer must not be used again.
       if (exchange.isHeadFree) buffers.give(pooled);
     }
