@@ -294,7 +294,11 @@ export class GuestNetworks implements Network {
     const record = await this.#records.read(id);
     const leases = (await this.#leases()).filter((lease) => lease.id === id);
     const isUsable = await this.#netns.isUsable(id);
-    if (!record && leases.length === 0 && !await this.#netns.exists(id)) return removed;
+    if (!record && leases.length === 0 && !await this.#netns.exists(id)) {
+      // Of an agent that died before its first record had its name.
+      await this.#records.remove(id);
+      return removed;
+    }
     const result = record?.result ?? leaseResult(leases);
     const call = this.#caller({ id, netnsPath: isUsable ? this.#netns.path(id) : "" });
     // `lo` goes with the netns.

@@ -255,6 +255,16 @@ Deno.test("garbage collection leaves alone who is live or being attached, and fi
   assert.equal(traces.netns, 2);
 });
 
+Deno.test("garbage collection removes a record that has no name of its own yet", async () => {
+  await using site = await Site.create();
+  const networks = site.networks();
+  await networks.ensureHost();
+  const records = `${site.dir}/network/guests`;
+  await Deno.writeTextFile(`${records}/${site.id("cut")}.json.tmp`, "{");
+  await networks.collectGarbage(() => Promise.resolve(new Set()));
+  assert.deepEqual([...Deno.readDirSync(records)], []);
+});
+
 Deno.test("a half-made netns is replaced", async () => {
   await using site = await Site.create();
   const networks = site.networks();
