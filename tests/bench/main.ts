@@ -4,6 +4,7 @@ import { policyBench } from "./policy.ts";
 import { hopBench } from "./hop.ts";
 import { peerBench } from "./peer.ts";
 import { proxyBench } from "./proxy.ts";
+import { proxyMemoryBench } from "./proxy_memory.ts";
 import { spawnBench } from "./spawn.ts";
 
 const BENCHES = {
@@ -12,6 +13,7 @@ const BENCHES = {
   cycles: { title: "Spawn and stop, again and again", run: cyclesBench },
   policy: { title: "Policy", run: () => Promise.resolve(policyBench()) },
   proxy: { title: "Proxy", run: () => proxyBench() },
+  memory: { title: "Memory of the proxy", run: () => proxyMemoryBench() },
   peer: { title: "Calls between nodes", run: () => peerBench() },
   hop: { title: "Remote hop", run: () => hopBench() },
   cluster: { title: "Cluster", run: clusterBench },

@@ -1,5 +1,6 @@
 import { writeCertificate } from "../../agent/proxy/test_certificate.ts";
 import { freePort } from "../../agent/proxy/test_support.ts";
+import { proxyMemoryBench } from "./proxy_memory.ts";
 import { constantRate } from "./support/constant_rate.ts";
 import {
   type Peer,
@@ -227,14 +228,23 @@ async function startOurs(
   );
 }
 
-// Alone: `deno run -A --unstable-net tests/bench/proxy.ts`; ROUNDS, SECONDS and CADDY change what it does.
+// Alone: `deno run -A --unstable-net tests/bench/proxy.ts`; ROUNDS, SECONDS and CADDY change what it does. With `memory` it
+// looks at the proxy's memory instead, for MINUTES with WORKERS.
 if (import.meta.main) {
-  const { ROUNDS, SECONDS, CADDY } = Deno.env.toObject();
-  const table = await proxyBench({
-    ...(ROUNDS ? { rounds: Number(ROUNDS) } : {}),
-    ...(SECONDS ? { seconds: Number(SECONDS) } : {}),
-    ...(CADDY ? { caddy: CADDY } : {}),
-    onProgress: (line) => console.error(line),
-  });
-  console.log(table);
+  const { ROUNDS, SECONDS, CADDY, MINUTES, WORKERS } = Deno.env.toObject();
+  const onProgress = (line: string) => console.error(line);
+  console.log(
+    Deno.args[0] === "memory"
+      ? await proxyMemoryBench({
+        ...(MINUTES ? { minutes: Number(MINUTES) } : {}),
+        ...(WORKERS ? { workers: Number(WORKERS) } : {}),
+        onProgress,
+      })
+      : await proxyBench({
+        ...(ROUNDS ? { rounds: Number(ROUNDS) } : {}),
+        ...(SECONDS ? { seconds: Number(SECONDS) } : {}),
+        ...(CADDY ? { caddy: CADDY } : {}),
+        onProgress,
+      }),
+  );
 }

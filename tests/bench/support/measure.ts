@@ -14,10 +14,19 @@ const TICKS_PER_SECOND = 100;
 /** Loads `url` with wrk. Throws when it cannot run, or when an answer was not 2xx or a connection failed. */
 export async function wrk(
   url: string,
-  { seconds, connections }: { seconds: number; connections: number },
+  { seconds, connections, headers = [] }: {
+    seconds: number;
+    connections: number;
+    /** Further header lines of each request. */
+    headers?: readonly string[];
+  },
 ): Promise<WrkResult> {
   const { stdout, stderr } = await new Deno.Command("wrk", {
-    args: ["-t1", `-c${connections}`, `-d${seconds}`, "--latency", "-H", "Host: app.test", url],
+    args: [
+      ...["-t1", `-c${connections}`, `-d${seconds}`, "--latency"],
+      ...["Host: app.test", ...headers].flatMap((header) => ["-H", header]),
+      url,
+    ],
     signal: AbortSignal.timeout((seconds + WRK_GRACE_SECONDS) * 1000),
   }).output();
   const text = new TextDecoder().decode(stdout);
