@@ -3,7 +3,7 @@ import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
 import { errorPage, reasonPhrase } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { CR, latin1, LF, putBytes, putText } from "./http1/bytes.ts";
+import { CR, latin1, LF, putBytes, putText, splice } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
 import { REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
 import { Http1Router } from "./http1_router.ts";
@@ -430,15 +430,6 @@ export class Http1Connection implements Watched {
       // The client is gone already.
     }
   }
-}
-
-/** The message with `text` in place of `old`, which stands at `at`. */
-function splice(message: Uint8Array, at: number, old: string, text: string): Uint8Array {
-  const spliced = new Uint8Array(message.length - old.length + text.length);
-  spliced.set(message.subarray(0, at));
-  putText(spliced, at, text);
-  spliced.set(message.subarray(at + old.length), at + text.length);
-  return spliced;
 }
 
 /** The Accept field of a request head that ends at `end`. */

@@ -68,6 +68,15 @@ export function putBytes(
   return offset + end - start;
 }
 
+/** The message with `text` in place of `old`, which stands at `at`. */
+export function splice(message: Uint8Array, at: number, old: string, text: string): Uint8Array {
+  const spliced = new Uint8Array(message.length - old.length + text.length);
+  spliced.set(message.subarray(0, at));
+  putText(spliced, at, text);
+  spliced.set(message.subarray(at + old.length), at + text.length);
+  return spliced;
+}
+
 function table(member: (code: number) => boolean): Uint8Array {
   return Uint8Array.from({ length: 256 }, (_, code) => member(code) ? 1 : 0);
 }
