@@ -278,6 +278,31 @@ export function proxyText(stats: ProxyStats): string {
   lines.push(`hypercore_proxy_sent_bytes_total ${stats.bytesOut}`);
   metric("hypercore_proxy_open_connections", "gauge", "Client connections open");
   lines.push(`hypercore_proxy_open_connections ${stats.openConnections}`);
+  const counter = (name: string, help: string, count: number) => {
+    metric(name, "counter", help);
+    lines.push(`${name} ${count}`);
+  };
+  counter(
+    "hypercore_proxy_refused_connections_total",
+    "Client connections answered 503 because there were as many as may be",
+    stats.refusedConnections,
+  );
+  counter(
+    "hypercore_proxy_cut_connections_total",
+    "TLS connections whose other end did not let them come to an end in time",
+    stats.cutConnections,
+  );
+  counter("hypercore_proxy_hops_sent_total", "Requests sent to other nodes' proxies", stats.hops.sent);
+  counter(
+    "hypercore_proxy_hops_received_total",
+    "Requests taken from other nodes' proxies",
+    stats.hops.received,
+  );
+  counter(
+    "hypercore_proxy_hops_refused_total",
+    "Connections to the hop port that did not prove membership, or were beyond the limits",
+    stats.hops.refused,
+  );
   metric(
     "hypercore_proxy_request_duration_seconds",
     "histogram",

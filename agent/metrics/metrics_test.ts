@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Bench, local, START_MS, workload } from "../cluster/testing.ts";
-import { AgentMetrics, type ClusterFigures } from "./metrics.ts";
+import { Counters, sumStats } from "../proxy/counters.ts";
+import { AgentMetrics, type ClusterFigures, proxyText } from "./metrics.ts";
 
 Deno.test("what the cluster's core does is counted", async () => {
   const bench = new Bench();
@@ -29,4 +30,21 @@ Deno.test("what the cluster's core does is counted", async () => {
   assert.equal(value("hypercore_reschedules_total"), 1);
   assert.equal(value("hypercore_copies_ended_total"), 0);
   assert.ok(value("hypercore_broadcast_skipped_total") > 5);
+});
+
+Deno.test("what the proxy refused and cut, on all of its workers, is counted", () => {
+  const one = Object.assign(new Counters(), {
+    refused: 1,
+    cut: 2,
+    hopsSent: 3,
+    hopsReceived: 4,
+    hopsRefused: 5,
+  });
+  const body = proxyText(sumStats([one.snapshot(), one.snapshot()]));
+  const value = (name: string) => Number(body.match(new RegExp(`^hypercore_proxy_${name} (.*)$`, "m"))?.[1]);
+  assert.equal(value("refused_connections_total"), 2);
+  assert.equal(value("cut_connections_total"), 4);
+  assert.equal(value("hops_sent_total"), 6);
+  assert.equal(value("hops_received_total"), 8);
+  assert.equal(value("hops_refused_total"), 10);
 });

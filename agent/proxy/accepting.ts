@@ -63,10 +63,12 @@ export async function closeAll(
 export class Opening implements Connection {
   deadlineMs: number;
   readonly isIdle = true;
+  /** It has been cut. */
+  isClosed = false;
 
   constructor(
     private readonly conn: Deno.Conn,
-    private readonly context: Pick<WorkerContext, "deadlines" | "limits">,
+    private readonly context: Pick<WorkerContext, "deadlines" | "limits" | "closer">,
   ) {
     this.deadlineMs = context.deadlines.nowMs + context.limits.handshakeTimeoutMs;
     context.deadlines.add(this);
@@ -87,8 +89,10 @@ export class Opening implements Connection {
   }
 
   close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
     this.done();
-    closeQuietly(this.conn);
+    this.context.closer.cut(this.conn);
   }
 
   onDeadline(): void {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { BufferPool } from "./buffers.ts";
+import { Closer } from "./closer.ts";
 import type { WorkerContext } from "./context.ts";
 import { Counters } from "./counters.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -115,11 +116,13 @@ function relay(): Relay {
       return Promise.resolve(new UpstreamConnection(conn, target, this, buffers));
     }
   }
+  const counters = new Counters();
   const context: WorkerContext = {
     limits,
     buffers,
     deadlines,
-    counters: new Counters(),
+    counters,
+    closer: new Closer({ deadlines, limits, counters }),
     upstreams: new FakeUpstreams({ limits, buffers, deadlines, dialer: new HopDialer() }),
     stale: new StaleRoutes({ waitMs: 0, maxWaits: 0, now, report: () => {} }),
     routes: new RouteTable([{

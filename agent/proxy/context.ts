@@ -1,4 +1,5 @@
 import type { BufferPool } from "./buffers.ts";
+import type { Closer } from "./closer.ts";
 import type { Counters } from "./counters.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { StaleRoutes } from "./hop/stale_routes.ts";
@@ -11,6 +12,7 @@ export interface WorkerContext {
   readonly limits: ProxyLimits;
   readonly buffers: BufferPool;
   readonly deadlines: Deadlines;
+  readonly closer: Closer;
   readonly counters: Counters;
   readonly upstreams: UpstreamPool;
   readonly stale: StaleRoutes;

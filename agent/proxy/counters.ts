@@ -23,6 +23,8 @@ export class Counters {
   bytesIn = 0;
   bytesOut = 0;
   openConnections = 0;
+  refused = 0;
+  cut = 0;
   hopsSent = 0;
   hopsReceived = 0;
   hopsRefused = 0;
@@ -48,6 +50,8 @@ export class Counters {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       openConnections: this.openConnections,
+      refusedConnections: this.refused,
+      cutConnections: this.cut,
       hops: { sent: this.hopsSent, received: this.hopsReceived, refused: this.hopsRefused },
       duration: {
         bounds: DURATION_BOUNDS_SECONDS,
@@ -67,6 +71,8 @@ export function sumStats(all: readonly ProxyStats[]): ProxyStats {
     total.bytesIn += one.bytesIn;
     total.bytesOut += one.bytesOut;
     total.openConnections += one.openConnections;
+    total.refusedConnections += one.refusedConnections;
+    total.cutConnections += one.cutConnections;
     total.hops.sent += one.hops.sent;
     total.hops.received += one.hops.received;
     total.hops.refused += one.hops.refused;

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import { latin1 } from "./http1/bytes.ts";
 
 /** Body and type of an answer the proxy gives by itself. */
 export interface ErrorPage {
@@ -28,4 +29,9 @@ export function reasonPhrase(status: number): string {
 
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+}
+
+/** The Accept field of a request head that ends at `end`. */
+export function acceptField(buffer: Uint8Array, end: number, start = 0): string {
+  return /\r\naccept:[ \t]*([^\r]*)/i.exec(latin1(buffer, start, end))?.[1] ?? "";
 }

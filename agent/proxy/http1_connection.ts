@@ -1,14 +1,14 @@
 import { moveContent } from "./content.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
-import { errorPage, reasonPhrase } from "./error_page.ts";
+import { acceptField, errorPage, reasonPhrase } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { CR, latin1, LF, putBytes, putText, splice } from "./http1/bytes.ts";
+import { CR, LF, putBytes, putText, splice } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
 import { REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
 import { Http1Router } from "./http1_router.ts";
 import { HttpError } from "./http_error.ts";
-import { ChunkingSink, closeQuietly, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
+import { ChunkingSink, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
 import type { Source } from "./source.ts";
 import { tunnel } from "./tunnel.ts";
 
@@ -65,7 +65,7 @@ export class Http1Connection implements Watched {
     try {
       while (await this.#serveOne());
     } finally {
-      this.close();
+      this.#end();
       if (!this.#isMoving) this.source.release();
     }
   }
@@ -74,17 +74,28 @@ export class Http1Connection implements Watched {
   drain(): void {
     this.#draining = true;
     const { deadlines, limits: { firstRequestGraceMs } } = this.#context;
-    if (this.isIdle && this.#served > 1) this.close();
+    if (this.isIdle && this.#served > 1) this.#end();
     else if (this.isIdle) this.deadlineMs = Math.min(this.deadlineMs, deadlines.nowMs + firstRequestGraceMs);
   }
 
-  /** Closes at once. */
+  /** Closes at once, but for an answer that has been written. */
   close(): void {
-    if (this.#closed) return;
+    if (this.isIdle) this.#end();
+    else if (this.#leave()) this.#context.closer.cut(this.conn);
+  }
+
+  /** Closes when what was written is with the system. */
+  #end(): void {
+    if (this.#leave()) this.#context.closer.end(this.conn);
+  }
+
+  /** Lets go of all but the connection; false when that has been done. */
+  #leave(): boolean {
+    if (this.#closed) return false;
     this.#closed = true;
     this.#context.deadlines.remove(this);
     this.#exchange?.abort();
-    closeQuietly(this.conn);
+    return true;
   }
 
   onDeadline(): void {
@@ -122,7 +133,7 @@ export class Http1Connection implements Watched {
     const { source } = this;
     const request = this.#request;
     const headEnd = await this.#readHead();
-    if (headEnd < 0 || this.#expired) return false;
+    if (headEnd < 0 || this.#expired || this.#closed) return false;
     request.parse(source.buffer, source.start, headEnd, limits);
     const headBytes = headEnd - source.start;
     counters.bytesIn += headBytes;
@@ -364,7 +375,7 @@ export class Http1Connection implements Watched {
   #expire(): void {
     this.#expired = true;
     this.#status = 0;
-    this.#answer(new HttpError(408, "the request head did not arrive in time")).finally(() => this.close());
+    this.#answer(new HttpError(408, "the request head did not arrive in time")).finally(() => this.#end());
   }
 
   /** Answers by itself; returns whether the connection can go on. */
@@ -430,11 +441,6 @@ export class Http1Connection implements Watched {
       // The client is gone already.
     }
   }
-}
-
-/** The Accept field of a request head that ends at `end`. */
-function acceptField(buffer: Uint8Array, end: number, start = 0): string {
-  return /\r\naccept:[ \t]*([^\r]*)/i.exec(latin1(buffer, start, end))?.[1] ?? "";
 }
 
 function responseRoom(exchange: Exchange): number {

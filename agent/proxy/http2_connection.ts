@@ -70,7 +70,7 @@ export class Http2Connection implements Watched {
       inner.release();
       this.source.release();
     } finally {
-      this.close();
+      this.#end();
       await this.#server?.close();
     }
   }
@@ -82,14 +82,25 @@ export class Http2Connection implements Watched {
     if (this.#server) this.#shutdown(this.#server);
   }
 
-  /** Closes at once. */
+  /** Closes at once, but for answers that have been written. */
   close(): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.isIdle) this.#end();
+    else if (this.#leave()) this.#context.closer.cut(this.conn);
+  }
+
+  /** Closes when what was written is with the system. */
+  #end(): void {
+    if (this.#leave()) this.#context.closer.end(this.conn);
+  }
+
+  /** Lets go of all but the connection; false when that has been done. */
+  #leave(): boolean {
+    if (this.#closing.signal.aborted) return false;
     this.#closing.abort(new Deno.errors.Interrupted("the connection has been closed"));
     this.#context.deadlines.remove(this);
     for (const stream of this.#streams) stream.abort();
-    closeQuietly(this.conn);
     if (this.#server) closeQuietly(this.#server.conn);
+    return true;
   }
 
   onDeadline(): void {

@@ -104,7 +104,8 @@ export class Listeners {
   async #serve(conn: Deno.Conn, hostPort: number): Promise<void> {
     const { context } = this.options;
     if (this.#connections.size >= this.options.maxConnections && !this.#closeAnIdleOne()) {
-      conn.write(TOO_MANY).then(() => closeQuietly(conn), () => closeQuietly(conn));
+      context.counters.refused++;
+      context.closer.end(conn, TOO_MANY);
       return;
     }
     context.counters.openConnections++;
@@ -112,27 +113,25 @@ export class Listeners {
     const opening = new Opening(conn, context);
     this.#connections.set(opening, hostPort);
     try {
-      connection = await this.#front(conn, hostPort);
+      connection = await this.#front(conn, hostPort, opening);
       this.#connections.delete(opening);
-      if (connection) {
-        this.#connections.set(connection, hostPort);
-        opening.done();
-        if (!this.#open.has(hostPort)) connection.drain();
-        await connection.run();
-      }
+      this.#connections.set(connection, hostPort);
+      opening.done();
+      if (!this.#open.has(hostPort)) connection.drain();
+      await connection.run();
     } catch (error) {
       if (!isPeerFailure(error)) reportError(error);
     } finally {
       opening.done();
       this.#connections.delete(opening);
       if (connection) this.#connections.delete(connection);
-      else closeQuietly(conn);
+      else if (!opening.isClosed) context.closer.end(conn);
       context.counters.openConnections--;
     }
   }
 
   /** HTTP/2 by ALPN, or by prior knowledge (RFC 9113 §3.3) on a plain connection; HTTP/1.1 otherwise. */
-  async #front(conn: Deno.Conn, hostPort: number): Promise<Connection | undefined> {
+  async #front(conn: Deno.Conn, hostPort: number, opening: Opening): Promise<Connection> {
     const { context } = this.options;
     const secure = "handshake" in conn;
     const { hostname } = conn.remoteAddr as Deno.NetAddr;
@@ -150,6 +149,7 @@ export class Listeners {
       if (isAgreed && !isHttp2) {
         throw new Deno.errors.InvalidData("the client does not speak HTTP/2 as agreed");
       }
+      if (opening.isClosed) throw new Deno.errors.Interrupted("it took too long to say what it is");
     } catch (error) {
       source.release();
       throw error;

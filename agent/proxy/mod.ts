@@ -83,6 +83,10 @@ export interface ProxyStats {
   bytesIn: number;
   bytesOut: number;
   openConnections: number;
+  /** Client connections answered 503 because there were as many as may be. */
+  refusedConnections: number;
+  /** TLS connections, of clients and of other nodes, that were ended in mid-handshake or before what was written had gone. */
+  cutConnections: number;
   /** Requests sent to, and taken from, other nodes' proxies, and connections from there that could not prove membership. */
   hops: { sent: number; received: number; refused: number };
   /**

@@ -1,9 +1,9 @@
+import { openCLibrary } from "./c_library.ts";
+
 /** Of `setsockopt(2)` on Linux. */
 const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 /** In `/proc/net/tcp`. */
 const LISTENING = "0A";
-/** Of glibc, and of musl. */
-const C_LIBRARIES = ["libc.so.6", "libc.so"];
 
 const SYMBOLS = {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
@@ -17,7 +17,8 @@ const SYMBOLS = {
 export function setNoDelayOnListeners(port: number): void {
   const inodes = listeningInodes(port);
   if (inodes.size === 0) throw new Error(`Cannot find the listeners of port "${port}": none in /proc/net`);
-  using library = openLibrary();
+  using opened = new DisposableStack();
+  const library = opened.adopt(openCLibrary(SYMBOLS), (library) => library.close());
   const on = new Uint8Array(new Int32Array([1]).buffer);
   let found = 0;
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
@@ -65,17 +66,4 @@ function linkOf(fd: string): string {
   } catch {
     return ""; // closed meanwhile
   }
-}
-
-function openLibrary() {
-  let failure: unknown;
-  for (const name of C_LIBRARIES) {
-    try {
-      const library = Deno.dlopen(name, SYMBOLS);
-      return { symbols: library.symbols, [Symbol.dispose]: () => library.close() };
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw new Error("Cannot open the C library", { cause: failure });
 }

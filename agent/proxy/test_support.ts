@@ -3,6 +3,9 @@ import type { Proxy, ProxyOptions, Route } from "./mod.ts";
 import { openProxy } from "./mod.ts";
 import { writeAll } from "./sink.ts";
 
+/** In `/proc/net/tcp`. */
+const LISTENING = "0A";
+
 /** A log that keeps what was logged. */
 export function recordingLog() {
   const lines: string[] = [];
@@ -149,4 +152,36 @@ export async function exchangeRaw(port: number, text: string): Promise<string> {
   using client = await RawConnection.open(port);
   await client.send(text);
   return await client.rest();
+}
+
+/**
+ * This process's descriptors of connections with that port: of those accepted on it, and of those opened to it. Other tests
+ * may run in the process meanwhile.
+ */
+export function socketsOf(port: number): { accepted: number[]; opened: number[] } {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const local = new Set<string>(), remote = new Set<string>();
+  for (const file of ["/proc/self/net/tcp", "/proc/self/net/tcp6"]) {
+    for (const line of Deno.readTextFileSync(file).split("\n").slice(1)) {
+      const [, own, peer, state, , , , , , inode] = line.trim().split(/\s+/);
+      if (state === LISTENING) continue;
+      if (own?.endsWith(suffix)) local.add(inode);
+      if (peer?.endsWith(suffix)) remote.add(inode);
+    }
+  }
+  const accepted: number[] = [], opened: number[] = [];
+  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+    const inode = inodeOf(name);
+    if (inode !== undefined && local.has(inode)) accepted.push(Number(name));
+    if (inode !== undefined && remote.has(inode)) opened.push(Number(name));
+  }
+  return { accepted, opened };
+}
+
+function inodeOf(fd: string): string | undefined {
+  try {
+    return /^socket:\[(\d+)\]$/.exec(Deno.readLinkSync(`/proc/self/fd/${fd}`))?.[1];
+  } catch {
+    return undefined; // closed meanwhile
+  }
 }

@@ -1,5 +1,6 @@
 /// <reference lib="deno.worker" />
 import { BufferPool } from "./buffers.ts";
+import { Closer } from "./closer.ts";
 import type { WorkerContext } from "./context.ts";
 import { Counters } from "./counters.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -43,6 +44,7 @@ class ProxyWorker {
           listeners.stop(context.limits.shutdownGraceMs),
           hops.stop(context.limits.shutdownGraceMs),
         ]);
+        context.closer.stop();
         context.deadlines.stop();
         return { type: "done", id: request.id, failures: [] };
       }
@@ -55,13 +57,15 @@ class ProxyWorker {
     const now = () => performance.now();
     const buffers = new BufferPool();
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
+    const counters = new Counters();
     const dialer = this.#dialer = new HopDialer();
     this.#baseDomain = baseDomain;
     this.#context = {
       limits,
       buffers,
       deadlines,
-      counters: new Counters(),
+      closer: new Closer({ deadlines, limits, counters }),
+      counters,
       upstreams: new UpstreamPool({ limits, buffers, deadlines, dialer }),
       stale: new StaleRoutes({
         waitMs: limits.staleRouteWaitMs,

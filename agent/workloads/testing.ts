@@ -76,6 +76,8 @@ export class FakeProxy {
       bytesIn: 0,
       bytesOut: 0,
       openConnections: 0,
+      refusedConnections: 0,
+      cutConnections: 0,
       hops,
       duration,
     });

@@ -93,7 +93,10 @@ export class HopListener {
 
   async #serve(conn: Deno.Conn, fingerprint: string): Promise<void> {
     const { context, maxConnections } = this.options;
-    if (this.#connections.size >= maxConnections) return closeQuietly(conn);
+    if (this.#connections.size >= maxConnections) {
+      context.counters.hopsRefused++;
+      return context.closer.end(conn);
+    }
     const opening = new Opening(conn, context);
     this.#connections.set(opening, undefined);
     const opened = this.#openings.add((conn.remoteAddr as Deno.NetAddr).hostname, () => {
@@ -106,7 +109,7 @@ export class HopListener {
       const { alpnProtocol } = await (conn as Deno.TlsConn).handshake();
       if (alpnProtocol !== HOP_ALPN) return;
       const member = await this.#member(conn, source, fingerprint);
-      if (!member) return;
+      if (!member || opening.isClosed) return;
       opened();
       const client = { address: "", hostPort: 0, secure: true, hop: { node: member.node } };
       connection = new Http1Connection(conn, source, { context, client });
@@ -127,7 +130,7 @@ export class HopListener {
       if (connection) {
         this.#connections.delete(connection);
       } else {
-        closeQuietly(conn);
+        if (!opening.isClosed) context.closer.end(conn);
         source.release();
       }
     }

@@ -1,8 +1,6 @@
 /**
  * Connections to the hop port whose other end has not yet proved that it is a member. When there are too many, the oldest
  * of the address that has the most gives way: a stranger that opens many takes places of its own, not of members.
- * Deno keeps the socket of a connection that is closed amid its TLS handshake until the other end closes it: what is bounded
- * here are places, not file descriptors.
  */
 export class Openings {
   /** By address, the oldest first. */
