@@ -63,6 +63,7 @@ export { distanceS } from "./serf/coordinates.ts";
 export { SerfCore } from "./serf/serf.ts";
 export { Memberlist } from "./memberlist/memberlist.ts";
 export { nodeStream } from "./net/node_stream.ts";
+export { Places } from "./net/places.ts";
 export { SocketTransport, type SocketTransportOptions } from "./net/socket_transport.ts";
 export type { ByteStream, Clock, Transport, TransportHandler } from "./net/transport.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";

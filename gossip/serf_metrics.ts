@@ -14,7 +14,10 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   streamsDialed: ["streams_dialed_total", "Streams opened"],
   streamsServed: ["streams_served_total", "Streams answered"],
   streamsFailed: ["streams_failed_total", "Streams that failed"],
-  streamsRefused: ["streams_refused_total", "Streams closed because too many were served"],
+  streamsRefused: [
+    "streams_refused_total",
+    "Streams closed because too many were served, at all or of their address",
+  ],
   probes: ["probes_total", "Nodes probed"],
   probesFailed: ["probes_failed_total", "Probes without an answer"],
   suspicions: ["suspicions_total", "Nodes suspected"],

@@ -1,7 +1,7 @@
 import type { Buffer } from "node:buffer";
 import net from "node:net";
 import tls from "node:tls";
-import { nodeStream, SocketTransport } from "../../gossip/mod.ts";
+import { nodeStream, Places, SocketTransport } from "../../gossip/mod.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { HostPort } from "../config.ts";
 import type { Caller } from "./caller.ts";
@@ -12,7 +12,6 @@ import type { PeerKeys } from "./handshake/peer_keys.ts";
 import { HandshakeError } from "./handshake/refusal.ts";
 import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
 import type { Observe } from "./metrics.ts";
-import { Pending } from "./pending.ts";
 
 /** First byte of a TLS connection: a handshake record (RFC 8446, section 5.1). Memberlist begins with others. */
 const TLS_HANDSHAKE = 0x16;
@@ -49,7 +48,7 @@ export class PeerPort implements AsyncDisposable {
   readonly #options: PeerPortOptions & { limits: PeerLimits };
   readonly #server: net.Server;
   readonly #tls: tls.Server;
-  readonly #pending: Pending;
+  readonly #pending: Places;
   readonly #sockets = new Set<net.Socket>();
   /** TLS handshakes under way, by {@linkcode endpoints}. */
   readonly #handshakes = new Map<string, Handshake>();
@@ -61,7 +60,8 @@ export class PeerPort implements AsyncDisposable {
     sockets: { transport: SocketTransport; server: net.Server },
   ) {
     this.#options = options;
-    this.#pending = new Pending(options.limits);
+    const { pending: all, pendingPerAddress: perAddress } = options.limits;
+    this.#pending = new Places({ all, perAddress });
     this.transport = sockets.transport;
     this.#server = sockets.server;
     this.address = { host: options.bind.host, port: sockets.transport.local.port };
@@ -146,7 +146,7 @@ export class PeerPort implements AsyncDisposable {
       if (bytes[0] === TLS_HANDSHAKE) return this.#begin(socket, place);
       place[Symbol.dispose]();
       observe?.({ kind: "stream" });
-      this.transport.accept(nodeStream(socket));
+      this.transport.accept(nodeStream(socket), plainAddress(socket.remoteAddress ?? ""));
     };
     socket.once("readable", peek);
   }

@@ -9,9 +9,11 @@ import {
   closeOnAbort,
   exchange,
   MAX_SERVED_STREAMS,
+  MAX_SERVED_STREAMS_PER_ADDRESS,
   readMessage,
   writeAll,
 } from "./stream_driver.ts";
+import { Places } from "./places.ts";
 import type { ByteStream, Clock, Transport } from "./transport.ts";
 
 /** Longest sleep; a timer beyond it is armed anew. */
@@ -28,6 +30,7 @@ export class Driver implements AsyncDisposable {
   readonly #tasks = new Set<Promise<void>>();
   readonly #answers = new Map<number, (bytes: Uint8Array | undefined) => void>();
   readonly #budget = new ByteBudget();
+  readonly #places = new Places({ all: MAX_SERVED_STREAMS, perAddress: MAX_SERVED_STREAMS_PER_ADDRESS });
   #nextStream = 1;
   #wakeMs = Infinity;
   #cancelWake: (() => void) | undefined;
@@ -53,7 +56,7 @@ export class Driver implements AsyncDisposable {
   start(): void {
     this.#transport.start({
       packet: (from, packet) => this.#packet(from, packet),
-      stream: (stream) => this.#serve(stream),
+      stream: (stream, address) => this.#serve(stream, address),
     });
     this.run((nowMs) => this.#core.start(nowMs));
   }
@@ -152,13 +155,14 @@ export class Driver implements AsyncDisposable {
     }
   }
 
-  #serve(stream: ByteStream): void {
+  #serve(stream: ByteStream, address: string): void {
     if (this.#stop.signal.aborted) return stream.close();
-    if (this.#answers.size >= MAX_SERVED_STREAMS) {
+    const place = this.#places.admit(address);
+    if (place === undefined) {
       this.#core.memberlist.streamRefused();
       return stream.close();
     }
-    this.#track(this.#serveStream(stream));
+    this.#track(this.#serveStream(stream).finally(() => place[Symbol.dispose]()));
   }
 
   async #serveStream(stream: ByteStream): Promise<void> {

@@ -99,7 +99,7 @@ Deno.test("members whose TCP port is another listener's join, exchange state and
       await listen(transport.local.port, (socket) =>
         split(socket, {
           tls: (own) => own.once("data", (bytes: Uint8Array) => tls.resolve(bytes[0])),
-          gossip: (own) => transport.accept(nodeStream(own)),
+          gossip: (own) => transport.accept(nodeStream(own), HOST),
         })),
     );
     return serf;
@@ -204,7 +204,7 @@ Deno.test("a stream handed over before the member runs, or after it stopped, is 
   for (const stop of [false, true]) {
     if (stop) await transport[Symbol.asyncDispose]();
     await using ends = await pair();
-    transport.accept(ends.stream);
+    transport.accept(ends.stream, HOST);
     assert.equal(await ends.peer.read(new Uint8Array(1)), null);
   }
 });

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import { createSerf, type Serf } from "../mod.ts";
-import { MAX_SERVED_STREAMS } from "./stream_driver.ts";
+import { MAX_SERVED_STREAMS, MAX_SERVED_STREAMS_PER_ADDRESS } from "./stream_driver.ts";
 import { SocketTransport } from "./socket_transport.ts";
 
 const LOOPBACK = { host: "127.0.0.1", port: 0 };
@@ -67,22 +69,48 @@ Deno.test("garbage on the stream port is answered with an error, and the node li
   assert.equal(a.members().length, 1);
 });
 
+/** A connection from that address of the loopback interface; what comes on it is dropped. */
+async function connectFrom(localAddress: string, port: number): Promise<Socket> {
+  const socket = connect({ host: "127.0.0.1", port, localAddress });
+  await once(socket, "connect");
+  return socket.on("error", () => {}).resume();
+}
+
 Deno.test("rule 8: only so many streams are served at once; more are closed, and those that end make room", async () => {
   await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "wan" });
-  const connect = () => Deno.connect({ hostname: "127.0.0.1", port: a.local.port });
-  const silent: Deno.Conn[] = [];
-  for (let n = 0; n < MAX_SERVED_STREAMS; n++) silent.push(await connect());
-  const beyond = await connect();
-  assert.equal(await beyond.read(new Uint8Array(1)), null);
-  beyond.close();
+  const silent: Socket[] = [];
+  for (const from of ["127.0.0.2", "127.0.0.3", "127.0.0.4"]) {
+    for (let n = 0; n < MAX_SERVED_STREAMS_PER_ADDRESS && silent.length < MAX_SERVED_STREAMS; n++) {
+      silent.push(await connectFrom(from, a.local.port));
+    }
+  }
+  assert.equal(silent.length, MAX_SERVED_STREAMS);
+  const beyond = await connectFrom("127.0.0.5", a.local.port);
+  await once(beyond, "close");
   assert.equal(a.core.memberlist.counters.streamsRefused, 1);
-  for (const conn of silent) conn.close();
+  for (const socket of silent) socket.destroy();
   await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "wan" });
   const address = `127.0.0.1:${a.local.port}`;
   // Its end is noticed within moments.
   const endMs = performance.now() + 60_000;
   while (await b.join([address]).catch(() => 0) === 0) assert.ok(performance.now() < endMs);
   await eventually(a, () => a.member("b")?.status === "alive");
+});
+
+Deno.test("rule 8: a stranger that holds streams open has a part of the places alone, and keeps nobody from joining", async () => {
+  await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "wan" });
+  const silent: Socket[] = [];
+  for (let n = 0; n < MAX_SERVED_STREAMS_PER_ADDRESS; n++) {
+    silent.push(await connectFrom("127.0.0.2", a.local.port));
+  }
+  for (let n = 1; n <= MAX_SERVED_STREAMS; n++) {
+    const beyond = await connectFrom("127.0.0.2", a.local.port);
+    await once(beyond, "close");
+    assert.equal(a.core.memberlist.counters.streamsRefused, n);
+  }
+  await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "wan" });
+  assert.equal(await b.join([`127.0.0.1:${a.local.port}`]), 1);
+  for (const socket of silent) socket.destroy();
 });
 
 Deno.test("a join that nobody answers says why, for each address", async () => {

@@ -66,10 +66,10 @@ export class SocketTransport implements Transport {
     this.#loops = [this.#receiveLoop(), this.#acceptLoop()];
   }
 
-  /** Hands over a stream that another listener on the port accepted. */
-  accept(stream: ByteStream): void {
+  /** Hands over a stream that another listener on the port accepted, from that IP address. */
+  accept(stream: ByteStream, address: string): void {
     if (this.#handler === undefined || this.#closed) stream.close();
-    else this.#handler.stream(stream);
+    else this.#handler.stream(stream, address);
   }
 
   send(to: Endpoint, packet: Uint8Array): void {
@@ -152,7 +152,7 @@ export class SocketTransport implements Transport {
     while (!this.#closed) {
       try {
         const conn = await this.#tcp.accept();
-        this.accept(conn);
+        this.accept(conn, (conn.remoteAddr as Deno.NetAddr).hostname);
       } catch (error) {
         if (this.#closed) return;
         if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) return;

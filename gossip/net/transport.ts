@@ -12,7 +12,8 @@ export interface ByteStream {
 export interface TransportHandler {
   /** `packet` is the handler's to keep. */
   packet(from: Endpoint, packet: Uint8Array): void;
-  stream(stream: ByteStream): void;
+  /** `address` is the IP address that it comes from. */
+  stream(stream: ByteStream, address: string): void;
 }
 
 /** Moves packets and streams between nodes: real sockets, or an in-memory network. */

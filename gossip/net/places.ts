@@ -1,9 +1,9 @@
-/** Counts connections of which nothing is known yet, all and by address, so that a stranger cannot take every place. */
-export class Pending {
+/** Counts connections, all and by address, so that one stranger cannot take every place. */
+export class Places {
   readonly #byAddress = new Map<string, number>();
   #size = 0;
 
-  constructor(readonly max: { pending: number; pendingPerAddress: number }) {}
+  constructor(readonly max: { all: number; perAddress: number }) {}
 
   /** How many there are. */
   get size(): number {
@@ -13,7 +13,7 @@ export class Pending {
   /** A place until it is disposed of; undefined where there is none. */
   admit(address: string): Disposable | undefined {
     const count = this.#byAddress.get(address) ?? 0;
-    if (this.#size >= this.max.pending || count >= this.max.pendingPerAddress) return undefined;
+    if (this.#size >= this.max.all || count >= this.max.perAddress) return undefined;
     this.#size++;
     this.#byAddress.set(address, count + 1);
     let isHeld = true;
