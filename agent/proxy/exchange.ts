@@ -7,7 +7,7 @@ import { HttpError } from "./http_error.ts";
 import type { PeerUpstream, Route, Upstream } from "./mod.ts";
 import { candidates } from "./route_table.ts";
 import { ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
-import type { UpstreamConnection } from "./upstream_pool.ts";
+import { keyOf, type UpstreamConnection } from "./upstream_pool.ts";
 
 export interface ExchangeOptions {
   context: WorkerContext;
@@ -51,6 +51,10 @@ export class Exchange {
   #connecting?: AbortController;
   /** Some of the body may have been sent, and is not here any more. */
   #bodyMoves = false;
+  /** The node that is awaited, while the request may as well be sent to another. */
+  #awaited?: PeerUpstream;
+  /** The route leads elsewhere by now. */
+  #isElsewhere = false;
 
   constructor(private readonly options: ExchangeOptions) {}
 
@@ -100,6 +104,7 @@ export class Exchange {
       this.#attempts++;
       this.sending = this.#send(connection, requestHead);
       this.#touchResponse();
+      if (upstream.kind === "peer" && canRetry) this.#await(upstream);
       let headEnd: number;
       try {
         headEnd = await this.#responseHead(connection);
@@ -109,16 +114,37 @@ export class Exchange {
         if (this.#clientFault !== undefined) throw this.#clientFault;
         this.#throwIfAborted();
         if (this.#timedOut) {
-          throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), { cause: error });
+          const options = { cause: error, unsent: this.#isElsewhere };
+          this.#timedOut = this.#isElsewhere = false;
+          throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), options);
         }
         if (isSilent && connection.reused && canRetry) continue;
         if (error instanceof HttpError && error.status === 502) throw error;
         const options = { cause: error, unsent: isSilent && canRetry };
         throw new HttpError(502, "the workload closed the connection before it answered", options);
+      } finally {
+        context.stale.awaiting.delete(this);
       }
       if (upstream.kind === "peer") this.#throwIfRefused(connection, headEnd);
       return headEnd;
     }
+  }
+
+  #await(upstream: PeerUpstream): void {
+    this.#awaited = upstream;
+    this.options.context.stale.awaiting.add(this);
+    // It may have changed while the connection was made.
+    this.routesChanged();
+  }
+
+  /** A node that hangs says nothing for ever: what may be sent again is, soon after the route leads elsewhere. */
+  routesChanged(): void {
+    const { context: { deadlines, limits }, currentRoute, owner } = this.options;
+    const [awaited, route] = [this.#awaited, currentRoute?.()];
+    if (awaited === undefined || route === undefined || route.upstream === awaited) return;
+    if (candidates(route).some((upstream) => keyOf(upstream) === keyOf(awaited))) return;
+    this.#isElsewhere = true;
+    owner.deadlineMs = Math.min(owner.deadlineMs, deadlines.nowMs + limits.elsewhereGraceMs);
   }
 
   /** The other node's proxy may answer by itself that it could not serve the request. */

@@ -46,6 +46,11 @@ export interface ProxyLimits {
   /** Requests of one worker that wait so at a time; more are answered at once. */
   maxStaleWaits: number;
   /**
+   * How long the answer of a node is still awaited that the request's route no longer leads to, when it leads elsewhere and
+   * the request may be sent again.
+   */
+  elsewhereGraceMs: number;
+  /**
    * HTTP/2 streams at a time on one connection: 503. Clients are told 200, which is fixed in Deno's HTTP server, as are
    * 16 KiB for the header fields of a request over HTTP/2 (431).
    */
@@ -84,6 +89,7 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   maxHopOpenings: 4096,
   staleRouteWaitMs: 2_000,
   maxStaleWaits: 1024,
+  elsewhereGraceMs: 2_000,
   maxStreams: 200,
   maxStreamResets: 200,
   firstRequestGraceMs: 500,

@@ -178,8 +178,8 @@ export class UpstreamPool {
   }
 }
 
-/** One node's workloads share its connections. */
-function keyOf(upstream: Upstream): string {
+/** Which upstreams are the same; one node's workloads share its connections. */
+export function keyOf(upstream: Upstream): string {
   const { kind, hostname, port } = upstream;
   return kind === "peer" ? `peer ${hostname} ${port} ${upstream.fingerprint}` : `${hostname} ${port}`;
 }

@@ -73,8 +73,32 @@ Deno.test("five agents that fall, are cut off and come back", async (test) => {
 
   await step(
     test,
+    "an agent that hangs: who asks is told so in time or answered by the copy that is started elsewhere, and one is left when it goes on",
+    async () => {
+      const ask = () =>
+        n1.curl("-m", "90", "-w", "%{http_code}", "-H", `Host: ${hostOf(ids[4])}`, "http://127.0.0.1:8080/");
+      // Leaves a connection to the node behind, which does not tell that nobody listens any more.
+      await ask();
+      n5.signal("SIGSTOP");
+      const answers = await Promise.all([ask(), ask(), ask()]);
+      const served = answers.filter((answer) => /Hello[^]*200$/.test(answer));
+      assert(served.length > 0, answers.join("\n"));
+      for (const answer of answers.filter((each) => !served.includes(each))) {
+        assert.match(answer, /^\{"error":"the workload's node did not accept .{1,200}\}\n504$/);
+      }
+      await startedElsewhere(ids[4], "n5");
+      const [replica] = copies(ids[4]).filter((name) => name !== "n5");
+      n5.signal("SIGCONT");
+      await settled();
+      assert.deepEqual(copies(ids[4]), [replica]);
+    },
+  );
+
+  await step(
+    test,
     "rule 3 and 4: what ran with an agent that was killed, or on a machine that lost its power, is started once elsewhere, and no request fails when they are back",
     async () => {
+      await placeOn(n5);
       await Promise.all([n5.end("SIGKILL"), n4.killMachine()]);
       assert.deepEqual(copies(ids[3]), []);
       for (const i of [3, 4]) await startedElsewhere(ids[i], `n${i + 1}`);

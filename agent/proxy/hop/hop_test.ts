@@ -205,6 +205,74 @@ Deno.test("the next way is tried when a node has nothing, cannot be reached, or 
   });
 });
 
+Deno.test("a node that takes connections and says nothing is passed over in time, or a 504 says so", async () => {
+  await using upstream = new TestUpstream(echo);
+  await using nodes = await pair(upstream, { limits: { connectTimeoutMs: 200 } });
+  using silent = Deno.listen({ hostname: "127.0.0.3", port: 0 });
+  const { hostname, port } = silent.addr;
+  const hung = { ...nodes.b.asUpstream(), node: "hung", hostname, port };
+  // Once before and once after this node has seen its certificate.
+  for (const request of [LAST_GET, POST]) {
+    await nodes.a.serve(hung);
+    const answer = await exchangeRaw(nodes.port, request);
+    assert.match(answer, /^HTTP\/1\.1 504 Gateway Timeout\r\nContent-Type: application\/json\r\n/);
+    assert.match(
+      answer,
+      /\{"error":"the workload's node did not accept the connection in time","status":504,.*\}\n$/,
+    );
+    await nodes.a.serve(hung, nodes.b.asUpstream());
+    assert.match(await exchangeRaw(nodes.port, request), /^HTTP\/1\.1 200 /);
+  }
+});
+
+Deno.test("a node that hangs with a request is left for where the route leads by then, if it may be sent again", async () => {
+  const asked = [1, 2, 3].map(() => Promise.withResolvers<RawConnection>());
+  let count = 0;
+  await using hanging = new TestUpstream(async (connection) => {
+    for (;;) {
+      await connection.until(/\r\n\r\n/);
+      if (count > 0) asked[count - 1].resolve(connection);
+      if (count++ > 0) return void await connection.rest();
+      await connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+  });
+  await using good = new TestUpstream(echo);
+  const limits = { elsewhereGraceMs: 10, responseTimeoutMs: 60_000, shutdownGraceMs: 0 };
+  await using nodes = await pair(hanging, { limits });
+  await using other = await TestNode.open({ node: "c", address: "127.0.0.3", port: nodes.port, limits });
+  await other.serve(local(good));
+  // Over a connection that is kept from an earlier request, and over a new one.
+  await exchangeRaw(nodes.port, LAST_GET);
+  const gets = [exchangeRaw(nodes.port, LAST_GET)];
+  await asked[0].promise;
+  gets.push(exchangeRaw(nodes.port, LAST_GET));
+  using post = await RawConnection.open(nodes.port);
+  await asked[1].promise;
+  await post.send(POST);
+  const posted = await asked[2].promise;
+  await nodes.a.serve(other.asUpstream());
+  for (const answer of await Promise.all(gets)) assert.match(answer, /^HTTP\/1\.1 200 [^]*GET \/p HTTP/);
+  assert.equal((await other.proxy.stats()).hops.received, 2);
+  // What may have had an effect is not done twice.
+  await posted.send("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+  assert.match(await post.rest(), /^HTTP\/1\.1 201 /);
+});
+
+Deno.test("an answer that comes soon after its route leads elsewhere is taken", async () => {
+  const asked = Promise.withResolvers<RawConnection>();
+  await using slow = new TestUpstream(async (connection) => {
+    await connection.until(/\r\n\r\n/);
+    asked.resolve(connection);
+    await connection.rest();
+  });
+  await using nodes = await pair(slow, { limits: { elsewhereGraceMs: 60_000 } });
+  const answer = exchangeRaw(nodes.port, LAST_GET);
+  const connection = await asked.promise;
+  await nodes.a.serve({ ...nodes.b.asUpstream(), node: "c", hostname: "127.0.0.3" });
+  await connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");
+  assert.match(await answer, /\r\n\r\nslow$/);
+});
+
 Deno.test("a request waits for a route that changes, and is served by the new one", async () => {
   await using here = new TestUpstream(echo);
   await using nodes = await pair(here, { limits: { staleRouteWaitMs: 60_000 } });

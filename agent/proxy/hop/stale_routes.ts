@@ -23,8 +23,16 @@ interface Wait {
   settle(route: Route | undefined): void;
 }
 
+/** A request that awaits the answer of another node. */
+export interface AwaitingAnswer {
+  /** There is a new table. */
+  routesChanged(): void;
+}
+
 /** Requests whose route proved stale: the agent is told, and they wait for a table in which it has changed. */
 export class StaleRoutes {
+  /** Told of each new table. */
+  readonly awaiting = new Set<AwaitingAnswer>();
   readonly #waits = new Set<Wait>();
   readonly #reportedMs = new Map<string, number>();
 
@@ -74,6 +82,7 @@ export class StaleRoutes {
       const route = wait.current();
       if (!route || describe(route) !== wait.stale) wait.settle(route);
     }
+    for (const request of this.awaiting) request.routesChanged();
   }
 }
 
