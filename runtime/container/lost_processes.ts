@@ -27,7 +27,9 @@ export interface ProcessOwner {
 export async function processOwners(owner: ProcessOwner): Promise<Set<string>> {
   const { namespace } = owner.client;
   const ids = (await findShims(owner)).map((shim) => shim.id);
-  for (const hierarchy of await hierarchies()) ids.push(...await directories(`${hierarchy}/${namespace}`));
+  for (const hierarchy of await cgroupHierarchies()) {
+    ids.push(...await directories(`${hierarchy}/${namespace}`));
+  }
   ids.push(...await directories(`${owner.runtimeStateRoot}/${namespace}`));
   return new Set(ids);
 }
@@ -48,7 +50,7 @@ export async function endLostProcesses(owner: ProcessOwner, id: string): Promise
   }
   await removeShimSocket(owner.client, id);
   const isOurs = shims.length > 0 || await isDirectory(state);
-  for (const hierarchy of await hierarchies()) {
+  for (const hierarchy of await cgroupHierarchies()) {
     const path = `${hierarchy}/${namespace}/${id}`;
     if (isOurs) await removeCgroup(path);
     else await removeEmptyCgroup(path);
@@ -138,9 +140,13 @@ async function bottomUp(path: string): Promise<string[]> {
   return await isDirectory(path) ? [...groups, path] : groups;
 }
 
-/** The mount points of cgroup v2 and of each v1 controller. */
-async function hierarchies(): Promise<string[]> {
-  return [CGROUP_ROOT, ...(await directories(CGROUP_ROOT)).map((name) => `${CGROUP_ROOT}/${name}`)];
+/**
+ * Where cgroups of any path begin: the mount points of the v1 controllers and of the v2 hierarchy beside them. With v2
+ * alone that is the root: what lies right below it are cgroups, of which one may well be another's of the same path.
+ */
+export async function cgroupHierarchies(root = CGROUP_ROOT): Promise<string[]> {
+  if (await readIfThere(`${root}/cgroup.controllers`) !== "") return [root];
+  return [root, ...(await directories(root)).map((name) => `${root}/${name}`)];
 }
 
 async function processes(): Promise<number[]> {

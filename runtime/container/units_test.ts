@@ -4,7 +4,7 @@ import { ContainerSchema } from "../../proto/gen/containerd/services/containers/
 import { RuntimeError } from "../errors.ts";
 import { silentLog } from "../log.ts";
 import { KeyedMutex } from "../keyed_mutex.ts";
-import { shimId } from "./lost_processes.ts";
+import { cgroupHierarchies, shimId } from "./lost_processes.ts";
 import { decodeLabels, decodeRecord, encodeLabels, MAX_LABELS_BYTES, recordLabels } from "./record.ts";
 import { DEFAULT_STOP_SIGNAL, stopSignalNumber } from "./signals.ts";
 import { runSteps } from "./steps.ts";
@@ -159,4 +159,17 @@ Deno.test("a watch sees the keys that are busy and those that become so, but not
   gate.resolve();
   await work;
   await mutex.idle();
+});
+
+Deno.test("with cgroup v2 alone the cgroups right below the root are no hierarchies; with v1 the mount points are", async () => {
+  const root = await Deno.makeTempDir();
+  try {
+    for (const name of ["memory", "unified"]) await Deno.mkdir(`${root}/${name}`);
+    const mounted = [root, `${root}/memory`, `${root}/unified`];
+    assert.deepEqual((await cgroupHierarchies(root)).sort(), mounted);
+    await Deno.writeTextFile(`${root}/cgroup.controllers`, "cpu io memory pids\n");
+    assert.deepEqual(await cgroupHierarchies(root), [root]);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
 });
