@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { type CgroupLimits, isUnified, readCgroupLimits } from "../../tests/support/cgroup.ts";
 import { startContainerd, type TestContainerd } from "../../tests/support/containerd.ts";
 import { TestHost } from "../../tests/support/host.ts";
 import { RuntimeCatalog, searchPath } from "../catalog/mod.ts";
@@ -38,7 +39,7 @@ class Bench implements AsyncDisposable {
   async run(
     script: string,
     options: { runtime?: string; image?: Record<string, unknown>; container?: Partial<ContainerSpec> } = {},
-  ): Promise<{ output: string; exitCode: number; cgroup: (file: string) => string | undefined }> {
+  ): Promise<{ output: string; exitCode: number; limits: CgroupLimits }> {
     const client = this.containerd.client();
     const { namespace, scratch } = this.containerd;
     const id = `c-${crypto.randomUUID().slice(0, 8)}`;
@@ -101,24 +102,14 @@ class Bench implements AsyncDisposable {
       stderr: `file://${log}`,
       options: resolved.options,
     });
-    const cgroup = new Map<string, string>();
-    for (const [controller, file] of CGROUP_FILES) {
-      try {
-        cgroup.set(
-          file,
-          (await Deno.readTextFile(`/sys/fs/cgroup/${controller}/${namespace}/${id}/${file}`)).trim(),
-        );
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
-    }
+    const limits = readCgroupLimits({ namespace, id });
     await client.tasks.start({ containerId: id });
     const { exitStatus } = await client.tasks.wait({ containerId: id }, { timeoutMs: 60_000 });
     await client.tasks.delete({ containerId: id });
     await client.containers.delete({ id });
     await this.networks.detach(id);
     await specs.release(id);
-    return { output: await Deno.readTextFile(log), exitCode: exitStatus, cgroup: (file) => cgroup.get(file) };
+    return { output: await Deno.readTextFile(log), exitCode: exitStatus, limits };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -129,13 +120,6 @@ class Bench implements AsyncDisposable {
     }
   }
 }
-
-const CGROUP_FILES = [
-  ["memory", "memory.limit_in_bytes"],
-  ["cpu", "cpu.cfs_quota_us"],
-  ["cpu", "cpu.shares"],
-  ["pids", "pids.max"],
-] as const;
 
 async function fillRootfs(root: string): Promise<void> {
   for (const dir of ["bin", "dev", "etc", "proc", "sys", "tmp", "work"]) await Deno.mkdir(`${root}/${dir}`);
@@ -203,11 +187,16 @@ Deno.test("a container runs as its spec says", async (t) => {
   );
 
   await t.step("within its limits", async () => {
-    const { cgroup } = await bench.run("true");
-    assert.equal(cgroup("memory.limit_in_bytes"), String(256 * MIB));
-    assert.equal(cgroup("cpu.cfs_quota_us"), "50000");
-    assert.equal(cgroup("cpu.shares"), "512");
-    assert.equal(cgroup("pids.max"), "100");
+    const { limits: { swapBytes = 0, ...limits } } = await bench.run("true");
+    assert.deepEqual(limits, {
+      cpuQuotaUs: 50_000,
+      cpuPeriodUs: 100_000,
+      // 512 shares of 2 to 262144 are the 20th weight of 1 to 10000.
+      ...isUnified() ? { cpuWeight: 20 } : { cpuShares: 512 },
+      memoryBytes: 256 * MIB,
+      pids: 100,
+    });
+    assert.equal(swapBytes, 0);
   });
 
   await t.step("under gVisor, by the same spec", async () => {

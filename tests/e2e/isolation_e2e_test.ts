@@ -112,6 +112,7 @@ Deno.test("a container has few capabilities, a seccomp filter, no way to new pri
     ["echo b > /proc/sysrq-trigger", /[Rr]ead-only|denied|nonexistent/],
     ["echo 1 > /sys/kernel/mm/ksm/run", /[Rr]ead-only|denied|nonexistent/],
     ["echo 512m > /sys/fs/cgroup/memory/memory.limit_in_bytes", /[Rr]ead-only|denied|nonexistent/],
+    ["echo max > /sys/fs/cgroup/memory.max", /[Rr]ead-only|denied|nonexistent/],
     ["hostname pwned", /not permitted|denied/],
     ["date -s 2001-01-01", /not permitted|denied/],
     ["ip link set eth0 down", /not permitted|denied/],
