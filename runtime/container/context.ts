@@ -15,6 +15,10 @@ export interface EngineContext extends EngineParts {
   /** What tasks have used. */
   metrics: TaskMetrics;
   log: Log;
+  /** How long clean-up waits for a containerd that is away, in milliseconds; 30 s by default. For tests. */
+  absenceMs?: number;
+  /** Told what could not be undone, and why. */
+  onLeft?: (id: string, error: unknown) => void;
   /** Sees every step before it is taken; a throw fails it. For tests. */
   observe?: (operation: Operation, step: string, id: string) => void | Promise<void>;
 }

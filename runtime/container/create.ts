@@ -37,7 +37,7 @@ export async function createContainer(
   spec: ContainerSpec,
   options: CreateOptions & { signal: AbortSignal },
 ): Promise<ContainerInfo> {
-  const { client, images, network, specs, runtimes, io, snapshotter, log } = context;
+  const { client, images, network, specs, runtimes, io, snapshotter, log, absenceMs } = context;
   const { id } = spec;
   let runtime!: ResolvedRuntime;
   let image!: UnpackedImage;
@@ -161,7 +161,7 @@ export async function createContainer(
         });
         container = created.container!;
       },
-      undo: () => untilDone(() => ignoreNotFound(client.containers.delete({ id }))),
+      undo: () => untilDone(() => ignoreNotFound(client.containers.delete({ id })), { absenceMs }),
     },
     {
       name: "task",
@@ -195,6 +195,7 @@ export async function createContainer(
   await runSteps(steps, {
     signal: options.signal,
     log,
+    onLeft: (error) => context.onLeft?.(id, error),
     onStep: async (step) => {
       if (step in ANNOUNCED) options.onStep?.(ANNOUNCED[step]);
       await context.observe?.("create", step, id);

@@ -25,7 +25,7 @@ const MAX_ROUNDS = 5;
 
 const SIGKILL = 9;
 
-type TaskContext = Pick<EngineContext, "client" | "log">;
+type TaskContext = Pick<EngineContext, "client" | "log" | "absenceMs">;
 
 /**
  * Ends the container's task and deletes it: stop signal, grace, SIGKILL, wait by containerd's own wait. Does nothing
@@ -51,7 +51,7 @@ export async function endTask(context: TaskContext, id: string, options: EndTask
       }
     }
     throw failure;
-  }, options.signal);
+  }, { signal: options.signal, absenceMs: context.absenceMs });
 }
 
 async function stopProcess(

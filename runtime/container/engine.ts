@@ -20,6 +20,7 @@ import { createContainer } from "./create.ts";
 import { collectGarbage } from "./garbage.ts";
 import { TaskMetrics } from "./metrics.ts";
 import { KeyedMutex } from "../keyed_mutex.ts";
+import { Leftovers } from "./leftovers.ts";
 import { updateLabels } from "./labels.ts";
 import { containerInfo, decodeJson, decodeRecord, recordLabels } from "./record.ts";
 import { removeContainer } from "./remove.ts";
@@ -29,7 +30,7 @@ import { restartContainer } from "./restart.ts";
 export const MAX_ID_LENGTH = 76;
 
 /** What a {@linkcode ContainerdEngine} is made of. */
-export interface ContainerdEngineOptions extends Omit<EngineContext, "metrics"> {
+export interface ContainerdEngineOptions extends Omit<EngineContext, "metrics" | "onLeft"> {
   /** Whether that containerd is this program's own. */
   isPrivate: boolean;
 }
@@ -42,9 +43,17 @@ export class ContainerdEngine implements ContainerEngine {
   readonly #context: ContainerdEngineOptions & EngineContext;
   readonly #mutex = new KeyedMutex();
   readonly #stopped = new AbortController();
+  readonly #leftovers: Leftovers;
+  /** Of which something could not be undone as containerd was away, by operations that are not over yet. */
+  readonly #left = new Set<string>();
 
   constructor(options: ContainerdEngineOptions) {
-    this.#context = { ...options, metrics: new TaskMetrics(options) };
+    const { client, log } = options;
+    const onLeft = (id: string, error: unknown) => {
+      if (error instanceof RuntimeError && error.code === "unavailable") this.#left.add(id);
+    };
+    this.#context = { ...options, metrics: new TaskMetrics(options), onLeft };
+    this.#leftovers = new Leftovers({ client, collect: () => this.collectGarbage(), log });
   }
 
   create(spec: ContainerSpec, options: CreateOptions = {}): Promise<ContainerInfo> {
@@ -184,6 +193,7 @@ export class ContainerdEngine implements ContainerEngine {
   /** Cancels what is under way (creations are undone) and waits for its end. Containers run on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort(new RuntimeError("canceled", "The container engine is closed"));
+    await this.#leftovers[Symbol.asyncDispose]();
     await this.#mutex.idle();
   }
 
@@ -206,6 +216,8 @@ export class ContainerdEngine implements ContainerEngine {
       }
       const reason = error instanceof Error ? error.message : String(error);
       throw new RuntimeError("failed", `Cannot ${verb} container "${id}": ${reason}`, { cause: error });
+    } finally {
+      if (this.#left.delete(id)) void this.#leftovers.add();
     }
   }
 

@@ -173,6 +173,32 @@ Deno.test("containerd killed at any step of create: it works out or leaves nothi
   }
 });
 
+Deno.test("what could not be undone while containerd was away is collected as soon as it answers again", async () => {
+  await using bench = await EngineBench.start({ absenceMs: 50 });
+  const isAway = (error: unknown) => error instanceof RuntimeError && error.code === "unavailable";
+  for (const step of ["snapshot", "container", "task", "start"]) {
+    const seen = at(bench, "create", step, () => bench.containerd.kill9());
+    await assert.rejects(bench.engine.create(bench.spec(bench.id())), isAway);
+    assert.ok(seen.reached);
+    await bench.containerd.start();
+    await assertClean(bench, `containerd was away from create ${step} on`);
+  }
+  const id = bench.id();
+  await bench.engine.create(bench.spec(id, { args: ["true"] }));
+  while ((await bench.engine.get(id)).status === "running") {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  at(bench, "restart", "task", () => bench.containerd.kill9());
+  await assert.rejects(bench.engine.restart(id), isAway);
+  await bench.containerd.start();
+  while ((await bench.client.leases.list({})).leases.length > 0) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await bench.engine.restart(id);
+  await bench.engine.remove(id, { graceMs: 0 });
+  await assertClean(bench, "containerd was away from a restart on");
+});
+
 Deno.test("containerd killed in the middle of creating a task or starting it converges with no leak", async () => {
   await using bench = await EngineBench.start();
   for (const step of ["container", "task", "start"]) {

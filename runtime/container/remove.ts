@@ -23,7 +23,7 @@ export async function removeContainer(
   id: string,
   options: { graceMs?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
-  const { client, network, specs, io, metrics } = context;
+  const { client, network, specs, io, metrics, absenceMs } = context;
   const { signal } = options;
   const step = async (name: string, work: () => Promise<unknown>) => {
     await context.observe?.("remove", name, id);
@@ -31,12 +31,16 @@ export async function removeContainer(
   };
   const container = await untilDone(
     async () => await findContainer(context, id, signal) ?? await standInFor(context, id, signal),
-    signal,
+    { signal, absenceMs },
   );
   if (container !== undefined) {
     await step(
       "mark",
-      () => untilDone(() => ignoreNotFound(setPhase(context, id, { phase: "removing", signal })), signal),
+      () =>
+        untilDone(() => ignoreNotFound(setPhase(context, id, { phase: "removing", signal })), {
+          signal,
+          absenceMs,
+        }),
     );
     await step("stop", () =>
       endTask(context, id, {
@@ -58,7 +62,8 @@ export async function removeContainer(
   if (container === undefined) return;
   await step(
     "record",
-    () => untilDone(() => ignoreNotFound(client.containers.delete({ id }, { signal })), signal),
+    () =>
+      untilDone(() => ignoreNotFound(client.containers.delete({ id }, { signal })), { signal, absenceMs }),
   );
 }
 

@@ -116,6 +116,7 @@ export async function restartContainer(
   await runSteps(steps, {
     signal: options.signal,
     log,
+    onLeft: (error) => context.onLeft?.(id, error),
     onStep: async (step) => {
       if (step in announced) options.onStep?.(announced[step]);
       await context.observe?.("restart", step, id);

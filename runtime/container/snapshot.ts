@@ -38,8 +38,11 @@ export async function createLease(
 }
 
 /** Ends a lease. Idempotent. */
-export async function deleteLease(context: Pick<EngineContext, "client">, leaseId: string): Promise<void> {
-  await untilDone(() => ignoreNotFound(context.client.leases.delete({ id: leaseId })));
+export async function deleteLease(
+  { client, absenceMs }: Pick<EngineContext, "client" | "absenceMs">,
+  leaseId: string,
+): Promise<void> {
+  await untilDone(() => ignoreNotFound(client.leases.delete({ id: leaseId })), { absenceMs });
 }
 
 /** The leases of {@linkcode createLease} that have not ended, by the container they were made for. */
@@ -85,13 +88,13 @@ export async function prepareSnapshot(
 
 /** Removes the container's snapshot and what was written to it. Idempotent. */
 export async function removeSnapshot(
-  context: Pick<EngineContext, "client" | "snapshotter">,
+  context: Pick<EngineContext, "client" | "snapshotter" | "absenceMs">,
   id: string,
   signal?: AbortSignal,
 ): Promise<void> {
-  const { client, snapshotter } = context;
+  const { client, snapshotter, absenceMs } = context;
   const request = { snapshotter, key: snapshotKey(id) };
-  await untilDone(() => ignoreNotFound(client.snapshots.remove(request, { signal })), signal);
+  await untilDone(() => ignoreNotFound(client.snapshots.remove(request, { signal })), { signal, absenceMs });
 }
 
 /** Whose snapshots there are. */

@@ -17,6 +17,8 @@ export interface StepOptions {
   signal: AbortSignal;
   log: Log;
   onStep?: StepObserver;
+  /** Told of each step that can't be undone, and why. */
+  onLeft?: (error: unknown) => void;
 }
 
 /**
@@ -35,17 +37,18 @@ export async function runSteps(steps: readonly Step[], options: StepOptions): Pr
     }
   } catch (error) {
     if (error instanceof RuntimeError && error.code === "already-exists") begun.pop();
-    await undo(begun, options.log);
+    await undo(begun, options);
     throw error;
   }
 }
 
-async function undo(begun: Step[], log: Log): Promise<void> {
+async function undo(begun: Step[], { log, onLeft }: StepOptions): Promise<void> {
   for (const step of begun.reverse()) {
     try {
       await step.undo?.();
     } catch (error) {
       log.error("cannot undo a step; garbage collection will", { step: step.name, error: String(error) });
+      onLeft?.(error);
     }
   }
 }

@@ -38,6 +38,8 @@ export interface EngineBenchOptions {
   /** Folder with another containerd than the PATH's. */
   binDir?: string;
   observe?: EngineContext["observe"];
+  /** How long clean-up waits for a containerd that is away, in milliseconds. */
+  absenceMs?: number;
   log?: Log;
 }
 
@@ -52,6 +54,7 @@ export class EngineBench implements AsyncDisposable {
   engine!: ContainerdEngine;
   io!: ContainerIo;
   readonly #log: Log;
+  readonly #absenceMs: number | undefined;
   #before = new Map<string, string>();
   #images!: Images;
   readonly #ids: string[] = [];
@@ -64,6 +67,7 @@ export class EngineBench implements AsyncDisposable {
     this.client = containerd.client();
     this.observe = options.observe;
     this.#log = options.log ?? silentLog;
+    this.#absenceMs = options.absenceMs;
   }
 
   static async start(options: EngineBenchOptions = {}): Promise<EngineBench> {
@@ -115,6 +119,7 @@ export class EngineBench implements AsyncDisposable {
       runtimeStateRoot: this.containerd.runcRoot,
       log: this.#log,
       isPrivate: true,
+      absenceMs: this.#absenceMs,
       observe: (operation, step, id) => this.observe?.(operation, step, id),
     });
     return this.engine;
