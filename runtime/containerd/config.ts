@@ -48,6 +48,8 @@ const DISABLED_PLUGINS = [
   "io.containerd.grpc.v1.cri",
   "io.containerd.cri.v1.images",
   "io.containerd.cri.v1.runtime",
+  "io.containerd.podsandbox.controller.v1.podsandbox",
+  "io.containerd.grpc.v1.sandbox-controllers",
   "io.containerd.nri.v1.nri",
   "io.containerd.snapshotter.v1.devmapper",
 ];
