@@ -14,16 +14,18 @@ const TICKS_PER_SECOND = 100;
 /** Loads `url` with wrk. Throws when it cannot run, or when an answer was not 2xx or a connection failed. */
 export async function wrk(
   url: string,
-  { seconds, connections, headers = [] }: {
+  { seconds, connections, headers = [], timeoutSeconds = 2 }: {
     seconds: number;
     connections: number;
+    /** An answer that takes longer is a failure. */
+    timeoutSeconds?: number;
     /** Further header lines of each request. */
     headers?: readonly string[];
   },
 ): Promise<WrkResult> {
   const { stdout, stderr } = await new Deno.Command("wrk", {
     args: [
-      ...["-t1", `-c${connections}`, `-d${seconds}`, "--latency"],
+      ...["-t1", `-c${connections}`, `-d${seconds}`, "--latency", `--timeout=${timeoutSeconds}s`],
       ...["Host: app.test", ...headers].flatMap((header) => ["-H", header]),
       url,
     ],

@@ -12,7 +12,7 @@ export interface MemoryProcessOptions {
   tls: { certFile: string; keyFile: string };
 }
 
-/** What is told of the proxy after its garbage was collected. */
+/** What is told of the proxy after its garbage was collected and freed memory given back. */
 export interface ProxyMemory extends Held {
   /** Answered since the start. */
   requests: number;
@@ -38,6 +38,7 @@ const failures = await proxy.apply([plainPort, tlsPort].map((hostPort) => ({
   upstream: { kind: "tcp", hostname: "127.0.0.1", port: upstreamPort },
 })));
 if (failures.length > 0) throw new Error(`Cannot open port "${failures[0].hostPort}": ${failures[0].reason}`);
+const libc = Deno.dlopen("libc.so.6", { malloc_trim: { parameters: ["usize"], result: "i32" } });
 const channel = new BroadcastChannel(MEMORY_CHANNEL);
 for await (const _ of createInterface({ input: process.stdin })) console.log(JSON.stringify(await memory()));
 channel.close();
@@ -54,6 +55,8 @@ async function memory(): Promise<ProxyMemory> {
     channel.postMessage("collect");
   });
   held.push(await collectGarbage());
+  // What the C library keeps of what was freed says nothing of what is held.
+  libc.symbols.malloc_trim(0n);
   const sum = (of: (one: Held) => number) => held.map(of).reduce((total, value) => total + value);
   const { requests, openConnections } = await proxy.stats();
   return {
