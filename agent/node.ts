@@ -12,6 +12,7 @@ import type { Cluster } from "./control/cluster.ts";
 import { httpApp } from "./http/app.ts";
 import { listenHttp } from "./http/server.ts";
 import { BeaconMetrics } from "./metrics/beacon_metrics.ts";
+import { ApiMetrics } from "./metrics/api_metrics.ts";
 import { AgentMetrics } from "./metrics/metrics.ts";
 import { openMember } from "./member.ts";
 import type { GossipKeys } from "./membership/gossip_keys.ts";
@@ -75,6 +76,7 @@ export async function startNode(
     nodeName: config.nodeName,
     reservedPorts: new Set([config.grpcBindAddr.port, config.httpBindAddr.port]),
   };
+  const apiMetrics = new ApiMetrics(metrics.registry);
   const beaconMetrics = new BeaconMetrics(metrics.registry);
   const observeBeacon = (observation: BeaconObservation) => beaconMetrics.observe(observation);
   const beacon = stack.use(
@@ -150,7 +152,12 @@ export async function startNode(
       log,
     }),
   );
-  metrics.connect({ workloads: () => manager.list(), ledger: () => manager, proxy });
+  metrics.connect({
+    workloads: () => manager.list(),
+    ledger: () => manager,
+    proxy,
+    readersCutOff: () => manager.readersCutOff,
+  });
   proofs.keeper.start();
   await manager.start(signal);
   manager.applyNetworkPolicies();
@@ -201,6 +208,7 @@ export async function startNode(
       address: config.grpcBindAddr,
       tls: config.apiTls,
       log,
+      onRefused: apiMetrics.refusedConnection,
       handler: apiHandler({
         routes: routes({
           cluster,
@@ -219,6 +227,7 @@ export async function startNode(
         }),
         guard,
         log,
+        count: apiMetrics.call,
         shutdown: shutdown.signal,
       }),
     }),
@@ -230,6 +239,7 @@ export async function startNode(
     version,
     metrics: () => metrics.text(),
     ready: async () => void await engine.health(),
+    count: apiMetrics.httpRequest,
   });
   const httpListener = stack.use(
     await listenHttp(app, { address: config.httpBindAddr, tls: config.apiTls, log }),

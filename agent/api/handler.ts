@@ -9,6 +9,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Log } from "../../runtime/log.ts";
 import { type GuardPolicy, judge } from "../security/guard.ts";
+import { type CallOutcome, codeName, countCalls } from "./count_calls.ts";
 import { encodeGrpcMessage } from "./grpc_message.ts";
 import { translateErrors } from "./errors.ts";
 import { parseStrictJson } from "./strict_json.ts";
@@ -28,25 +29,27 @@ export interface ApiHandlerOptions {
   routes: (router: ConnectRouter) => void;
   guard: GuardPolicy;
   log: Log;
+  /** Told how each call ended. */
+  count?: (outcome: CallOutcome) => void;
   /** Ends every call when it aborts. */
   shutdown: AbortSignal;
 }
 
 /** Answers gRPC, gRPC-Web and Connect on node:http and node:http2. */
 export function apiHandler(options: ApiHandlerOptions): (request: Request, response: Response) => void {
-  const { guard, log } = options;
+  const { guard, log, count = () => {} } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip],
     readMaxBytes: MAX_MESSAGE_BYTES,
     maxTimeoutMs: MAX_DEADLINE_MS,
     jsonOptions: { ignoreUnknownFields: false },
     shutdownSignal: options.shutdown,
-    interceptors: [translateErrors(log)],
+    interceptors: [countCalls(count), translateErrors(log)],
   });
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   return (request, response) => {
-    answer(request, response, { guard, handlers }).catch((error) => {
+    answer(request, response, { guard, handlers, count }).catch((error) => {
       // What breaks off is the client's doing; the rest was translated before it got here.
       log.debug("a call ended early", { error: String(error) });
       response.destroy();
@@ -57,8 +60,16 @@ export function apiHandler(options: ApiHandlerOptions): (request: Request, respo
 async function answer(
   request: Request,
   response: Response,
-  options: { guard: GuardPolicy; handlers: ReadonlyMap<string, UniversalHandler> },
+  options: {
+    guard: GuardPolicy;
+    handlers: ReadonlyMap<string, UniversalHandler>;
+    count: (outcome: CallOutcome) => void;
+  },
 ): Promise<void> {
+  const refuse = (error: Refusal) => {
+    options.count({ method: "-", code: codeName(error.code) });
+    answerRefusal(request, response, error);
+  };
   const { headers } = request;
   const refusal = judge({
     host: ("authority" in request ? request.authority : undefined) ?? headers.host,
@@ -68,18 +79,18 @@ async function answer(
   }, options.guard);
   if (refusal !== undefined) {
     const code = refusal.kind === "unauthenticated" ? Code.Unauthenticated : Code.PermissionDenied;
-    return refuse(request, response, { code, message: refusal.reason });
+    return refuse({ code, message: refusal.reason });
   }
   const path = (request.url ?? "").split("?", 1)[0];
   const handler = options.handlers.get(path);
   if (handler === undefined) {
-    return refuse(request, response, {
+    return refuse({
       code: Code.Unimplemented,
       message: "Cannot find this method on the agent",
     });
   }
   if (request.method !== "POST") {
-    return refuse(request, response, {
+    return refuse({
       code: Code.Unimplemented,
       status: 405,
       message: `Cannot answer ${request.method}: API methods are called by POST`,
@@ -89,7 +100,7 @@ async function answer(
   if (isPlainJson(request)) {
     const problem = await readJson(request).then((value) => void (body = value), (error: Error) => error);
     if (problem instanceof TooLarge) {
-      return refuse(request, response, {
+      return refuse({
         code: Code.ResourceExhausted,
         status: 413,
         message: problem.message,
@@ -97,10 +108,10 @@ async function answer(
     }
     if (problem !== undefined) {
       const message = `Cannot read the request body: ${problem.message}`;
-      return refuse(request, response, { code: Code.InvalidArgument, message });
+      return refuse({ code: Code.InvalidArgument, message });
     }
   } else if (!/^application\/(grpc|proto|json|connect)/.test(headers["content-type"] ?? "")) {
-    return refuse(request, response, {
+    return refuse({
       code: Code.InvalidArgument,
       status: 415,
       message:
@@ -155,12 +166,16 @@ async function readJson(request: Request): Promise<unknown> {
   return value;
 }
 
+/** Why a request is no call. */
+interface Refusal {
+  code: Code;
+  message: string;
+  /** Of HTTP, where the code does not say it. */
+  status?: number;
+}
+
 /** Answers in the protocol of the caller: gRPC has its own status, everybody else reads HTTP's. */
-function refuse(
-  request: Request,
-  response: Response,
-  error: { code: Code; message: string; status?: number },
-): void {
+function answerRefusal(request: Request, response: Response, error: Refusal): void {
   const type = request.headers["content-type"] ?? "";
   const answer = response as ServerResponse;
   if (/^application\/grpc/.test(type)) {

@@ -11,7 +11,7 @@ import type { apiHandler } from "./handler.ts";
 export const MAX_CONNECTIONS = 1_024;
 /** Calls at once on one HTTP/2 connection. */
 export const MAX_CONCURRENT_STREAMS = 128;
-/** Time for the first bytes of a connection, and for the head of a request, milliseconds. */
+/** Time for the first bytes of a connection, for its TLS handshake, and for the head of a request, milliseconds. */
 export const HEAD_TIMEOUT_MS = 10_000;
 /** Bytes of all headers of a request. */
 export const MAX_HEADER_BYTES = 16_384;
@@ -33,6 +33,8 @@ export interface ApiListenerOptions {
   log: Log;
   certificatePollMs?: number;
   handler: ReturnType<typeof apiHandler>;
+  /** Told of each connection that is one too many. */
+  onRefused?: () => void;
 }
 
 /** The API port, open. */
@@ -52,8 +54,12 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   const { server, inner } = options.tls === undefined
     ? clearServer(options)
     : await tlsServer(options, { tls: options.tls, stack });
-  server.maxConnections = MAX_CONNECTIONS;
+  // Not by the server's own maxConnections, which would not tell.
   server.on("connection", (socket: net.Socket) => {
+    if (sockets.size >= MAX_CONNECTIONS) {
+      options.onRefused?.();
+      return void socket.destroy();
+    }
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
@@ -142,6 +148,7 @@ async function tlsServer(
   const options = {
     ...files.pair,
     allowHTTP1: true,
+    handshakeTimeout: HEAD_TIMEOUT_MS,
     settings: http2Settings,
     minVersion: "TLSv1.2" as const,
   };

@@ -15,16 +15,17 @@ export class Channel<T> {
     this.#what = what;
   }
 
-  push(item: T): void {
-    if (this.#end !== undefined) return;
+  /** False when this is the item that cuts the reader off. */
+  push(item: T): boolean {
+    if (this.#end !== undefined) return true;
     if (this.#items.length >= MAX_CHANNEL_ITEMS) {
       this.#items.length = 0;
-      return this.end(
-        new RuntimeError("exhausted", `Cannot follow ${this.#what}: the reader fell too far behind`),
-      );
+      this.end(new RuntimeError("exhausted", `Cannot follow ${this.#what}: the reader fell too far behind`));
+      return false;
     }
     this.#items.push(item);
     this.#wake();
+    return true;
   }
 
   /** No more will come; what is queued is still read. */

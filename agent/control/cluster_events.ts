@@ -14,6 +14,8 @@ export type ClusterEventInit = MessageInitShape<typeof ClusterEventSchema>;
 export class ClusterEvents {
   readonly #readers = new Set<Channel<ClusterEventInit>>();
   readonly #nowMs: () => number;
+  /** Readers that did not keep up, since the start. */
+  cutOff = 0;
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
@@ -24,7 +26,9 @@ export class ClusterEvents {
   }
 
   emit(node: string, event: ClusterEventInit["event"]): void {
-    for (const reader of this.#readers) reader.push({ atMs: BigInt(this.#nowMs()), node, event });
+    for (const reader of this.#readers) {
+      if (!reader.push({ atMs: BigInt(this.#nowMs()), node, event })) this.cutOff++;
+    }
   }
 
   /** Another node's workload changed, by its state. */

@@ -23,4 +23,5 @@ Deno.test("rule 8: only so many follow the events of a cluster, and one who does
   for (let n = 0; n <= MAX_CHANNEL_ITEMS; n++) events.emit("n1", { case: "note", value: String(n) });
   await assert.rejects(slow.next(), /^RuntimeError: Cannot follow events: the reader fell too far behind$/);
   assert.equal(events.readers, 0);
+  assert.equal(events.cutOff, 1);
 });

@@ -25,6 +25,8 @@ export interface HttpAppOptions {
   version: string;
   /** Throws the reason when the node can't take work. */
   ready: () => Promise<void>;
+  /** Told of the status of each answer. */
+  count?: (status: number) => void;
   /** The Prometheus text. */
   metrics: () => Promise<{ contentType: string; body: string }>;
 }
@@ -55,6 +57,10 @@ const METHODS: Readonly<Record<string, readonly string[]>> = {
 export function httpApp(options: HttpAppOptions): Hono<{ Bindings: Bindings }> {
   const { api, guard } = options;
   const app = new Hono<{ Bindings: Bindings }>();
+  app.use(async (c, next) => {
+    await next();
+    options.count?.(c.res.status);
+  });
   app.use(async (c, next) => {
     const isPublic = PUBLIC.has(c.req.path) ||
       (c.req.path === "/metrics" && isLoopbackName(c.env.remoteAddress.replace(/^::ffff:/, "")));

@@ -15,6 +15,8 @@ export interface MetricsSources {
   workloads: () => readonly Workload[];
   ledger: () => Pick<AdmissionLedger, "capacity" | "usage">;
   proxy: Pick<Proxy, "stats">;
+  /** Readers of workload events that did not keep up. */
+  readersCutOff: () => number;
 }
 
 /** The cluster's part of what is read. */
@@ -22,7 +24,7 @@ export interface ClusterFigures {
   membership: Pick<Membership, "members" | "serf">;
   core: Pick<ClusterCore, "sizes" | "counters">;
   /** Who follows the cluster's events. */
-  events: { readers: number };
+  events: { readers: number; cutOff: number };
   /** The original's queries: in work, and left without an answer because of too many. */
   queries: { inWork: number; dropped: number };
 }
@@ -137,6 +139,11 @@ export class AgentMetrics implements Disposable {
       () => sources.ledger().capacity.memoryBytes,
     );
     this.#gauge("hypercore_memory_used_bytes", "Memory handed out", () => sources.ledger().usage.memoryBytes);
+    this.gossip.counter(
+      "hypercore_workload_event_readers_cut_off_total",
+      "Callers that followed the workloads' events and did not keep up",
+      sources.readersCutOff,
+    );
     this.#proxy = sources.proxy;
   }
 
@@ -186,6 +193,11 @@ export class AgentMetrics implements Disposable {
       "hypercore_event_readers",
       "Callers that follow the cluster's events",
       () => cluster.events.readers,
+    );
+    counter(
+      "hypercore_event_readers_cut_off_total",
+      "Callers that followed the cluster's events and did not keep up",
+      () => cluster.events.cutOff,
     );
     this.#gauge(
       "hypercore_queries_in_work",

@@ -19,13 +19,14 @@ Deno.test("what the cluster's core does is counted", async () => {
   metrics.connectCluster({
     membership: membership as unknown as ClusterFigures["membership"],
     core: a,
-    events: { readers: 2 },
+    events: { readers: 2, cutOff: 5 },
     queries: { inWork: 0, dropped: 4 },
   });
   const { body } = await metrics.text();
   const value = (name: string) => Number(body.match(new RegExp(`^${name} (.*)$`, "m"))?.[1]);
   assert.equal(value("hypercore_serf_queue_depth"), 3);
   assert.equal(value("hypercore_event_readers"), 2);
+  assert.equal(value("hypercore_event_readers_cut_off_total"), 5);
   assert.equal(value("hypercore_queries_dropped_total"), 4);
   assert.equal(value("hypercore_reschedules_total"), 1);
   assert.equal(value("hypercore_copies_ended_total"), 0);

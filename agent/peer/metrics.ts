@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { CallOutcome } from "../api/count_calls.ts";
 import type { Refusal } from "./handshake/refusal.ts";
 
 /** What happens to connections between nodes. */
@@ -10,6 +11,8 @@ export type PeerObservation =
   /** A connection to another node is open after `ms`. */
   | { kind: "dialled"; ms: number }
   | { kind: "dial-failed"; reason: Refusal | "network" }
+  /** A call that another node made has ended. */
+  | { kind: "call" } & CallOutcome
   | { kind: "stream" };
 
 /** Takes observations. */
@@ -37,6 +40,12 @@ export class PeerMetrics {
       name: "hypercore_peer_handshake_failures_total",
       help: "Connections between nodes that failed before both ends were known as members",
       labelNames: ["direction", "reason"],
+      registers,
+    });
+    const calls = new Counter({
+      name: "hypercore_peer_calls_total",
+      help: "Calls that other nodes made, by method and outcome",
+      labelNames: ["method", "code"],
       registers,
     });
     const streams = new Counter({
@@ -72,6 +81,8 @@ export class PeerMetrics {
           return failures.inc({ direction: "in", reason: seen.reason });
         case "dial-failed":
           return failures.inc({ direction: "out", reason: seen.reason });
+        case "call":
+          return calls.inc({ method: seen.method, code: seen.code });
         case "stream":
           return streams.inc();
       }

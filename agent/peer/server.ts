@@ -3,6 +3,7 @@ import type { TLSSocket } from "node:tls";
 import { type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Log } from "../../runtime/log.ts";
+import { countCalls } from "../api/count_calls.ts";
 import { translateErrors } from "../api/errors.ts";
 import { CALLER, type Caller } from "./caller.ts";
 import type { PeerKeys } from "./handshake/peer_keys.ts";
@@ -73,7 +74,10 @@ export class PeerServer implements AsyncDisposable {
       writeMaxBytes: this.#limits.messageBytes,
       maxTimeoutMs: this.#limits.deadlineMs,
       shutdownSignal: this.#shutdown.signal,
-      interceptors: [translateErrors(log)],
+      interceptors: [
+        countCalls((outcome) => observe?.({ kind: "call", ...outcome })),
+        translateErrors(log),
+      ],
     });
     routes(router);
     this.#handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));

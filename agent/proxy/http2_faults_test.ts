@@ -187,7 +187,7 @@ Deno.test("a body over the limit is a 413 that the client gets to see", async ()
 Deno.test("an early answer reaches a client that is still sending", async () => {
   const done = Promise.withResolvers<string>();
   await using upstream = answering("HTTP/1.1 403 No\r\nContent-Length: 3\r\n\r\nno!", () => done.promise);
-  const limits = { ...SHORT, lingerBytes: 64 << 20, lingerTimeoutMs: 500 };
+  const limits = { ...SHORT, lingerBytes: 64 << 20, lingerTimeoutMs: 15_000 };
   await using proxied = await proxyTo(upstream, { limits });
   const dir = await Deno.makeTempDir();
   try {

@@ -189,10 +189,11 @@ Deno.test("rule 8: an event reader that lags is cut off, and readers are limited
   const end = new AbortController();
   const slow = hub.watch(end.signal)[Symbol.asyncIterator]();
   const event = { atMs: 1, id: "a", type: "spawned", detail: "" } as const;
-  for (let i = 0; i <= MAX_QUEUED_EVENTS; i++) hub.emit(event);
+  for (let i = 0; i <= MAX_QUEUED_EVENTS + 1; i++) hub.emit(event);
   for (let i = 0; i < MAX_QUEUED_EVENTS; i++) await slow.next();
   await assert.rejects(Promise.resolve(slow.next()), { code: "exhausted" });
   assert.equal(hub.watchers, 0);
+  assert.equal(hub.cutOff, 1);
   for (let i = 0; i < MAX_WATCHERS; i++) hub.watch(end.signal);
   assert.throws(() => hub.watch(end.signal), { code: "exhausted" });
   end.abort();

@@ -18,6 +18,9 @@ export const MAX_WATCHERS = 256;
 export class EventHub {
   readonly #readers = new Set<{ queue: WorkloadEvent[]; wake: () => void; isOverrun: boolean }>();
 
+  /** Readers that did not keep up, since the start. */
+  cutOff = 0;
+
   /** Readers at the moment. */
   get watchers(): number {
     return this.#readers.size;
@@ -25,8 +28,11 @@ export class EventHub {
 
   emit(event: WorkloadEvent): void {
     for (const reader of this.#readers) {
-      if (reader.queue.length >= MAX_QUEUED_EVENTS) reader.isOverrun = true;
-      else reader.queue.push(event);
+      if (reader.queue.length < MAX_QUEUED_EVENTS) reader.queue.push(event);
+      else if (!reader.isOverrun) {
+        reader.isOverrun = true;
+        this.cutOff++;
+      }
       reader.wake();
     }
   }

@@ -98,6 +98,11 @@ export class WorkloadManager implements AsyncDisposable {
     return this.#context.events.watch(AbortSignal.any([signal, this.#context.closing.signal]));
   }
 
+  /** Readers of events that did not keep up, since the start. */
+  get readersCutOff(): number {
+    return this.#context.events.cutOff;
+  }
+
   get capacity(): Capacity {
     return this.#context.ledger.capacity;
   }

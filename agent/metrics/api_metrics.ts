@@ -1,0 +1,40 @@
+import { Counter, type Registry } from "prom-client";
+import type { CallOutcome } from "../api/count_calls.ts";
+
+/** What is counted of the API: gRPC, Connect and plain HTTP. */
+export class ApiMetrics {
+  readonly #calls: Counter;
+  readonly #http: Counter;
+  readonly #refused: Counter;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.#calls = new Counter({
+      name: "hypercore_api_calls_total",
+      help:
+        "Calls of the API by method and outcome; what is beyond a limit ends as resource_exhausted or invalid_argument",
+      labelNames: ["method", "code"],
+      registers,
+    });
+    this.#http = new Counter({
+      name: "hypercore_http_requests_total",
+      help: "Requests of the HTTP API by status",
+      labelNames: ["code"],
+      registers,
+    });
+    this.#refused = new Counter({
+      name: "hypercore_api_refused_connections_total",
+      help: "Connections to the API closed because there were as many as may be",
+      registers,
+    });
+  }
+
+  /** A call of the API ended. */
+  readonly call = (outcome: CallOutcome): void => this.#calls.inc({ ...outcome });
+
+  /** A request of the HTTP API was answered with that status. */
+  readonly httpRequest = (code: number): void => this.#http.inc({ code });
+
+  /** A connection to the API was one too many. */
+  readonly refusedConnection = (): void => this.#refused.inc();
+}
