@@ -30,6 +30,10 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   acks: ["acks_received_total", "Acks received"],
   nacks: ["nacks_received_total", "Nacks received: helpers that reached nobody"],
   implausible: ["incarnations_refused_total", "Incarnations too high to be believed"],
+  limited: [
+    "requests_over_limit_total",
+    "Nodes, pings for others, checks of names and streams left alone because there were too many",
+  ],
   eagerRounds: ["eager_rounds_total", "Times that news was sent at once"],
 };
 
@@ -38,6 +42,10 @@ const SERF_COUNTERS: Record<keyof SerfCounters, [name: string, help: string]> = 
   queries: ["queries_total", "Queries handled, this node's own included"],
   queryAnswers: ["query_answers_total", "Acks and answers to queries received"],
   relays: ["relays_total", "Answers carried for others"],
+  limited: [
+    "messages_over_limit_total",
+    "Events and queries left alone because there were too many at a time",
+  ],
 };
 
 /** Registers the figures of one member under `hypercore_gossip_`. */

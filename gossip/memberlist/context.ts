@@ -75,6 +75,7 @@ export interface Counters {
   implausible: number;
   eagerRounds: number;
   broadcastsDropped: number;
+  limited: number;
 }
 
 /** Counters at zero. */
@@ -103,6 +104,7 @@ export function newCounters(): Counters {
     implausible: 0,
     eagerRounds: 0,
     broadcastsDropped: 0,
+    limited: 0,
   };
 }
 

@@ -115,7 +115,8 @@ export class Membership {
     if (!this.#believes(claim.incarnation, { known: node?.incarnation ?? 0, own: true })) return;
     let updates = options.moved ?? false;
     if (node === undefined) {
-      if (table.size >= MAX_NODES || claim.addr.length === 0) return;
+      if (table.size >= MAX_NODES) return void this.#ctx.counters.limited++;
+      if (claim.addr.length === 0) return;
       node = this.#create(claim, nowMs - config.gossipToTheDeadMs);
     } else if (!node.endpoint.equals(claim.addr, claim.port) && !updates) {
       updates = this.#mayMove(node);

@@ -18,9 +18,9 @@ import type { Node } from "./node.ts";
 import type { Streams } from "./streams.ts";
 
 /** Pings awaiting an answer at once; more are not sent. */
-const MAX_PENDING = 4_096;
+export const MAX_PENDING = 4_096;
 /** Claims of a name at another address that are checked at once. */
-const MAX_CHECKS = 64;
+export const MAX_CHECKS = 64;
 /** Pings of a last call. */
 const LAST_CALL_PINGS = 3;
 const U32 = 0xffff_ffff;
@@ -178,7 +178,7 @@ export class Prober {
   /** Pings for another node; the reader stands after the type byte. */
   receiveIndirectPing(reader: MsgpackReader, from: Endpoint): void {
     const request = decodeIndirectPing(reader);
-    if (this.#pending.size >= MAX_PENDING) return;
+    if (this.#pending.size >= MAX_PENDING) return void this.#ctx.counters.limited++;
     const { timers, nowMs, config, self } = this.#ctx;
     const requester = replyTo(request, from);
     const seqNo = this.#nextSeqNo();
@@ -224,7 +224,11 @@ export class Prober {
     done: (answers: { known: boolean; claimed: boolean }) => void,
   ): boolean {
     const { timers, nowMs, config, self } = this.#ctx;
-    if (this.#checks.has(claim.node) || this.#checks.size >= MAX_CHECKS) return false;
+    if (this.#checks.has(claim.node)) return false;
+    if (this.#checks.size >= MAX_CHECKS) {
+      this.#ctx.counters.limited++;
+      return false;
+    }
     this.#checks.add(claim.node);
     const answers = { known: false, claimed: false };
     const seqNos: number[] = [];

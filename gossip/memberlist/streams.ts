@@ -7,7 +7,7 @@ import type { Context } from "./context.ts";
 import type { Node } from "./node.ts";
 
 /** Streams dialled and not finished; more fail at once. */
-const MAX_DIALS = 128;
+export const MAX_DIALS = 128;
 
 /** How a dialled stream ended. */
 export type DialResult =
@@ -38,7 +38,10 @@ export class Streams {
     done: (result: DialResult) => void,
   ): void {
     const { streams, effects, counters } = this.#ctx;
-    if (this.#open.size >= MAX_DIALS) return done({ error: `${MAX_DIALS} streams are open already` });
+    if (this.#open.size >= MAX_DIALS) {
+      counters.limited++;
+      return done({ error: `${MAX_DIALS} streams are open already` });
+    }
     const id = ++this.#lastId;
     this.#open.set(id, done);
     counters.streamsDialed++;

@@ -4,7 +4,7 @@ import type { MemberEvent, SerfEvent, UserEvent } from "./events.ts";
 import type { MemberInfo } from "./member.ts";
 
 /** Names of user events, or members, gathered at once; more are delivered with what is there. */
-const MAX_GATHERED = 16_384;
+export const MAX_GATHERED = 16_384;
 
 /** Where a coalescer gets its time, and whom it tells. */
 export interface CoalescerOptions {

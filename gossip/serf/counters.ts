@@ -4,9 +4,10 @@ export interface SerfCounters {
   queries: number;
   queryAnswers: number;
   relays: number;
+  limited: number;
 }
 
 /** Counters at zero. */
 export function newSerfCounters(): SerfCounters {
-  return { userEvents: 0, queries: 0, queryAnswers: 0, relays: 0 };
+  return { userEvents: 0, queries: 0, queryAnswers: 0, relays: 0, limited: 0 };
 }

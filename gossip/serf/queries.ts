@@ -126,6 +126,7 @@ export class Queries {
     if (
       !this.#open.open(ltime, message.id, { handler: options.handler, deadlineMs, members: members.size })
     ) {
+      this.#options.counters.limited++;
       throw new SerfError(`Cannot send query "${name}": too many queries are open`);
     }
     this.#take(message, asUser(encoded));
@@ -169,7 +170,9 @@ export class Queries {
   #take(message: codec.QueryMessage, queued: Uint8Array): void {
     const { memberlist, members, broadcast, seen } = this.#options;
     seen.add(queued);
-    if (!this.log.accept(message.ltime, message.id)) return;
+    const verdict = this.log.accept(message.ltime, message.id);
+    if (verdict === "too-many") this.#options.counters.limited++;
+    if (verdict !== "new") return;
     this.#options.counters.queries++;
     if ((message.flags & codec.QueryFlag.noBroadcast) === 0) broadcast(queued);
     const self = members.get(memberlist.self.name);
@@ -183,7 +186,7 @@ export class Queries {
 
   #deliver(message: codec.QueryMessage): void {
     const { memberlist, emit } = this.#options;
-    if (this.#unanswered.size >= MAX_UNANSWERED) return;
+    if (this.#unanswered.size >= MAX_UNANSWERED) return void this.#options.counters.limited++;
     const key = `${message.ltime}/${message.id}`;
     const timeoutMs = Math.min(message.timeoutNs / 1e6, MAX_QUERY_MS);
     const deadlineMs = memberlist.nowMs + timeoutMs;

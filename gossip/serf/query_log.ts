@@ -1,7 +1,10 @@
 import { LamportClock } from "./lamport.ts";
 
 /** Queries of one Lamport time that are told apart; more are dropped. */
-const MAX_PER_TIME = 256;
+export const MAX_QUERIES_PER_TIME = 256;
+
+/** What becomes of a message: it is handled, was before or is too old, or shares its time with too many. */
+export type Verdict = "new" | "known" | "too-many";
 
 /** Recent queries by Lamport time: handles each once. */
 export class QueryLog {
@@ -15,19 +18,20 @@ export class QueryLog {
   }
 
   /** Whether the query is new; it is remembered then. */
-  accept(ltime: number, id: number): boolean {
-    if (!this.clock.witness(ltime) || ltime < this.minTime) return false;
+  accept(ltime: number, id: number): Verdict {
+    if (!this.clock.witness(ltime) || ltime < this.minTime) return "known";
     const size = this.#slots.length;
-    if (this.clock.time > size && ltime < this.clock.time - size) return false;
+    if (this.clock.time > size && ltime < this.clock.time - size) return "known";
     const index = ltime % size;
     let slot = this.#slots[index];
     if (slot === undefined || slot.ltime !== ltime) {
-      if (slot !== undefined && slot.ltime > ltime) return false;
+      if (slot !== undefined && slot.ltime > ltime) return "known";
       slot = { ltime, ids: [] };
       this.#slots[index] = slot;
     }
-    if (slot.ids.includes(id) || slot.ids.length >= MAX_PER_TIME) return false;
+    if (slot.ids.includes(id)) return "known";
+    if (slot.ids.length >= MAX_QUERIES_PER_TIME) return "too-many";
     slot.ids.push(id);
-    return true;
+    return "new";
   }
 }

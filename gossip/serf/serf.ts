@@ -365,10 +365,11 @@ export class SerfCore {
 
   /** `queued` is what others are told; absent where it came with a whole state. */
   #takeUserEvent(message: codec.UserEventMessage, queued: Uint8Array | undefined): void {
-    const isNew = this.#userEvents.accept(message);
+    const verdict = this.#userEvents.accept(message);
+    if (verdict === "too-many") this.counters.limited++;
     // One from the far future may be taken later, once this node has caught up.
     if (queued !== undefined && message.ltime < this.#userEvents.clock.time) this.#seen.add(queued);
-    if (!isNew) return;
+    if (verdict !== "new") return;
     this.counters.userEvents++;
     if (queued !== undefined) this.#broadcasts.userEvent(queued, message);
     const { ltime, name, coalesce } = message;
