@@ -14,7 +14,7 @@ import type {
 import type { KeyResult } from "../../gossip/mod.ts";
 import { RuntimeError } from "../../runtime/errors.ts";
 import type { ClusterMember } from "../cluster/ports.ts";
-import { parseGossipKey, parseJoin } from "../membership/join_address.ts";
+import { MAX_JOIN_ADDRESSES, parseGossipKey, parseJoin } from "../membership/join_address.ts";
 import type { Membership } from "../membership/membership.ts";
 import { Channel } from "./channel.ts";
 
@@ -125,6 +125,12 @@ function memberMessage(
 
 function checkAddresses(addresses: readonly string[]): string[] {
   if (addresses.length === 0) throw new RuntimeError("invalid", "Cannot join: no address is given");
+  if (addresses.length > MAX_JOIN_ADDRESSES) {
+    throw new RuntimeError(
+      "invalid",
+      `Cannot join: ${addresses.length} addresses are given, at most ${MAX_JOIN_ADDRESSES} are taken`,
+    );
+  }
   return addresses.map((address) => {
     try {
       const [join, ...more] = parseJoin(address);

@@ -6,8 +6,10 @@ export const SMALL_BUFFER_BYTES = 32 * 1024;
 /** For moving bodies; held only while one moves. */
 export const LARGE_BUFFER_BYTES = 256 * 1024;
 
-const MAX_FREE_SMALL = 512;
-const MAX_FREE_LARGE = 32;
+/** Free ones that are kept. */
+export const MAX_FREE_SMALL = 512;
+/** The same of large ones. */
+export const MAX_FREE_LARGE = 32;
 
 /** Buffers of two sizes, used again. What is kept free is bounded; what is in use is bounded by the connections. */
 export class BufferPool {

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { Endpoint } from "../endpoint.ts";
 import { createSerf, type Serf } from "../mod.ts";
 import { MAX_SERVED_STREAMS, MAX_SERVED_STREAMS_PER_ADDRESS } from "./stream_driver.ts";
-import { SocketTransport } from "./socket_transport.ts";
+import { MAX_SEND_QUEUE, SocketTransport } from "./socket_transport.ts";
 
 const LOOPBACK = { host: "127.0.0.1", port: 0 };
 
@@ -111,6 +112,13 @@ Deno.test("rule 8: a stranger that holds streams open has a part of the places a
   await using b = await createSerf({ name: "b", bind: LOOPBACK, profile: "wan" });
   assert.equal(await b.join([`127.0.0.1:${a.local.port}`]), 1);
   for (const socket of silent) socket.destroy();
+});
+
+Deno.test("rule 8: no more packets wait to be sent than the limit; more are dropped and counted", async () => {
+  await using transport = SocketTransport.bind(LOOPBACK);
+  const to = new Endpoint(new Uint8Array([127, 0, 0, 1]), transport.local.port);
+  for (let n = 0; n < MAX_SEND_QUEUE + 5; n++) transport.send(to, new Uint8Array(1));
+  assert.equal(transport.dropped, 5);
 });
 
 Deno.test("a join that nobody answers says why, for each address", async () => {

@@ -5,7 +5,7 @@ import type { ByteStream, Transport, TransportHandler } from "./transport.ts";
 /** Packets waiting to be sent; more are dropped. */
 export const MAX_SEND_QUEUE = 8_192;
 /** Peers whose text address is remembered as bytes. */
-export const MAX_KNOWN_SOURCES = 8_192;
+const MAX_KNOWN_SOURCES = 8_192;
 /** Tries to find a port that is free for both UDP and TCP. */
 const BIND_TRIES = 16;
 
