@@ -6,6 +6,7 @@ import { Endpoint } from "./endpoint.ts";
 import { MAX_NODES } from "./memberlist/membership.ts";
 import { MAX_CHECKS, MAX_PENDING } from "./memberlist/prober.ts";
 import { MAX_DIALS } from "./memberlist/streams.ts";
+import { DEFAULT_SERF_CONFIG } from "./serf/config.ts";
 import { MAX_INTENTS } from "./serf/members.ts";
 import { MAX_OPEN_QUERIES } from "./serf/open_queries.ts";
 import { MAX_UNANSWERED } from "./serf/queries.ts";
@@ -147,4 +148,16 @@ Deno.test("rule 8: of intents about members that were never seen the newest are 
     receive(concatBytes([USER, encodeJoin({ ltime: 1 + Math.floor(n / 100), node: `n${n}` })]));
   }
   assert.equal(core.sizes.intents, MAX_INTENTS);
+});
+
+Deno.test("rule 8: no more events wait to be gossiped than the limit; those sent most are dropped and counted", () => {
+  const { core, receive } = one();
+  const { maxQueueDepth } = DEFAULT_SERF_CONFIG;
+  receive(alive("b", 1));
+  for (let n = 0; n < maxQueueDepth + 5; n++) {
+    core.userEvent(0, `e${n}`, NO_BYTES, { coalesce: false });
+    core.memberlist.takeEffects();
+    core.takeEvents();
+  }
+  assert.deepEqual([core.sizes.eventQueue, core.sizes.dropped], [maxQueueDepth, 5]);
 });

@@ -16,7 +16,7 @@ const COUNTERS: Record<keyof Counters, [name: string, help: string]> = {
   streamsFailed: ["streams_failed_total", "Streams that failed"],
   streamsRefused: [
     "streams_refused_total",
-    "Streams closed because too many were served, at all or of their address",
+    "Streams closed because too many were served, at all or of their address, or held too much together",
   ],
   probes: ["probes_total", "Nodes probed"],
   probesFailed: ["probes_failed_total", "Probes without an answer"],

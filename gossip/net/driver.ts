@@ -5,6 +5,7 @@ import type { Effect } from "../memberlist/context.ts";
 import type { SerfEvent } from "../serf/events.ts";
 import type { SerfCore } from "../serf/serf.ts";
 import {
+  BudgetError,
   ByteBudget,
   closeOnAbort,
   exchange,
@@ -29,7 +30,7 @@ export class Driver implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
   readonly #answers = new Map<number, (bytes: Uint8Array | undefined) => void>();
-  readonly #budget = new ByteBudget();
+  readonly #budget: ByteBudget;
   readonly #places = new Places({ all: MAX_SERVED_STREAMS, perAddress: MAX_SERVED_STREAMS_PER_ADDRESS });
   #nextStream = 1;
   #wakeMs = Infinity;
@@ -43,8 +44,11 @@ export class Driver implements AsyncDisposable {
       clock: Clock;
       log: Log;
       onEvent: (event: SerfEvent) => void;
+      /** Bytes of unfinished messages of all served streams. */
+      receivingBytes?: number;
     },
   ) {
+    this.#budget = new ByteBudget(options.receivingBytes);
     this.#core = options.core;
     this.#transport = options.transport;
     this.#clock = options.clock;
@@ -189,6 +193,7 @@ export class Driver implements AsyncDisposable {
       this.#log.debug("gossip stream failed", {
         reason: error instanceof Error ? error.message : String(error),
       });
+      if (error instanceof BudgetError) memberlist.streamRefused();
       if (!(error instanceof DecodeError) || error.incomplete) return;
       this.run((nowMs) => memberlist.receiveBadStream(nowMs, id, error));
       await this.#answerBad(stream, answered);

@@ -26,8 +26,8 @@ export async function exchange(
 }
 
 /**
- * Reads until the reader has its message. Throws {@linkcode DecodeError} on bad bytes, Error where they end or the
- * budget is used up.
+ * Reads until the reader has its message. Throws {@linkcode DecodeError} on bad bytes or where they end,
+ * {@linkcode BudgetError} where the budget is used up.
  */
 export async function readMessage(
   stream: ByteStream,
@@ -50,6 +50,11 @@ export async function readMessage(
   }
 }
 
+/** A stream that would take more than all of them together may hold. */
+export class BudgetError extends Error {
+  override readonly name = "BudgetError";
+}
+
 /** What all served streams together may hold before their messages are complete: who sends may be a stranger. */
 export class ByteBudget {
   #left: number;
@@ -58,12 +63,12 @@ export class ByteBudget {
     this.#left = limit;
   }
 
-  /** Throws where too much is under way. */
+  /** Throws {@linkcode BudgetError} where too much is under way. */
   take(bytes: number): void {
     this.#left -= bytes;
     if (this.#left >= 0) return;
     this.#left += bytes;
-    throw new Error(`Cannot receive stream: streams of ${this.limit} bytes are under way`);
+    throw new BudgetError(`Cannot receive stream: streams of ${this.limit} bytes are under way`);
   }
 
   give(bytes: number): void {

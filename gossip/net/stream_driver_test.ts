@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { StreamCodec } from "../codec/stream.ts";
 import { encodeAck } from "../codec/messages.ts";
+import { silentLog } from "../log.ts";
 import { seededRandom } from "../random.ts";
+import { Bench } from "../testing.ts";
+import { Driver } from "./driver.ts";
 import { ByteBudget, readMessage } from "./stream_driver.ts";
-import type { ByteStream } from "./transport.ts";
+import { type ByteStream, systemClock, type Transport, type TransportHandler } from "./transport.ts";
 
 const codec = new StreamCodec({ random: seededRandom(1) });
 
@@ -35,4 +38,25 @@ Deno.test("streams that together hold too much are refused, and what is done giv
   );
   await assert.rejects(() => read([ack.subarray(0, 60)]), /it ended early/);
   assert.equal((await read([ack])).kind, "ack");
+});
+
+Deno.test("a stream that would hold too much together with others is closed and counted", async () => {
+  const core = new Bench().add("a", 1);
+  let handler: TransportHandler | undefined;
+  const transport: Transport = {
+    local: { host: "127.0.0.1", port: 1 },
+    dropped: 0,
+    start: (given) => void (handler = given),
+    send() {},
+    dial: () => Promise.reject(new Error("nobody listens")),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const options = { core, transport, clock: systemClock, log: silentLog, onEvent() {}, receivingBytes: 100 };
+  await using driver = new Driver(options);
+  driver.start();
+  const closed = Promise.withResolvers<void>();
+  const large = encodeAck({ seqNo: 1, payload: new Uint8Array(300) });
+  handler!.stream({ ...streamOf([large.subarray(0, 200)]), close: () => closed.resolve() }, "127.0.0.1");
+  await closed.promise;
+  assert.equal(core.memberlist.counters.streamsRefused, 1);
 });
