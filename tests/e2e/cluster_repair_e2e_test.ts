@@ -65,26 +65,3 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
     return views.every((view) => view === undefined);
   });
 });
-
-Deno.test("a workload moves with its id and URL, and a drained node is left empty", async () => {
-  await using cluster = await LiveCluster.start(2);
-  const [n1, n2] = cluster.agents;
-  for (const agent of cluster.agents) await agent.load(busyboxImage(), "test/web:1");
-  const id = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--node", "n1", "--name", "web");
-  await cluster.until("n2 knows it", async () => (await findOn(n2, id)) !== undefined);
-  assert.match(await n2.ok("move", "web", "--to", "n2"), /moved/);
-  assert.equal((await findOn(n2, id))?.node, "n2");
-  for (const agent of cluster.agents) {
-    await cluster.until(`${agent.name} serves it`, async () => /Hello/.test(await agent.page("web")));
-  }
-  const drained = (await n1.ok("drain", "n2", "--json")).trim().split("\n").map((line) => JSON.parse(line));
-  assert.deepEqual(drained.map(({ step }) => step), ["placing", "started", "stopping", "moved"]);
-  assert.deepEqual(drained.at(-1), { id, step: "moved", node: "n1", detail: "" });
-  await cluster.until("it is back on n1", async () => (await findOn(n1, id))?.node === "n1");
-  const { code, err } = await n1.cli(["spawn", "--image", "test/web:1", "--node", "n2"]);
-  assert.equal(code, 1);
-  assert.match(err, /n2: it is cordoned/);
-  assert.deepEqual(JSON.parse(await n1.ok("uncordon", "n2", "--json")), { node: "n2", cordoned: false });
-  await cluster.until("n1 knows", async () => (await n1.ok("members")).includes("alive  "));
-  await n1.ok("stop", await n1.spawn("--image", "test/web:1", "--node", "n2"));
-});

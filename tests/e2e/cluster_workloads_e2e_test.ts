@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
 import { TestLan } from "../support/lan.ts";
-import { ECHO_COMMAND, echoImage, streamedDown, streamedUp, upgraded } from "./echo_workload.ts";
+import {
+  ECHO_COMMAND,
+  echoImage,
+  streamedDown,
+  streamedUp,
+  talkWebSocket,
+  upgraded,
+} from "./echo_workload.ts";
 import type { LiveAgent } from "./live_agent.ts";
 import { findOn, listOn, LiveCluster, memberOf, step } from "./live_cluster.ts";
 import { Load } from "./load.ts";
@@ -126,7 +133,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
 
   await step(
     test,
-    "rule 7: an upgrade and bodies that are streamed either way pass through the hop; the client's address is not forgeable",
+    "rule 7: WebSockets, other upgrades and bodies that are streamed either way pass through the hop; the client's address is not forgeable",
     async () => {
       await n3.load(echoImage(), "test/echo:1");
       const args = ["--image", "test/echo:1", "--ports", "8080:8080", "--node", "n3"];
@@ -147,6 +154,17 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         await upgraded(n1, id, "ping over the hop\n"),
         "HTTP/1.1 101 Switching Protocols\nping over the hop\n",
       );
+      assert.deepEqual(await talkWebSocket(n1, id), {
+        text: "hällo",
+        isLongWhole: true,
+        binary: "0 1 128 255",
+        fragments: "one two",
+        pong: "are you there?",
+        ping: "and you?",
+        heardPong: "and you?",
+        ownClose: "4001 moved on",
+        theirClose: "4002 gone",
+      });
       assert.equal(await streamedDown(n1, id, () => n2.ok("exec", id, "touch", "/tmp/go")), "first\nlast\n");
       assert.equal(await streamedUp(n1, id), "whole\n");
       await n1.ok("exec", id, "rm", "/tmp/go");
@@ -325,22 +343,33 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     },
   );
 
-  await step(test, "a node that is drained and ended fails no request on the others", async () => {
-    await using load = new Load([n1.host, n2.host], `${web}.example.com`);
-    await load.until(20);
-    await n1.ok("drain", "n3");
-    await n3.end("SIGTERM");
-    await load.until(20);
-    assert.deepEqual((await load.end()).failures, []);
-    await n3.run();
-    await cluster.isWhole();
-    await n1.ok("uncordon", "n3");
-    await everywhere(
-      "n3 takes workloads",
-      async (agent) => !(await agent.ok("members")).includes("cordoned"),
-    );
-    await n1.ok("move", "web", "--to", "n3");
-  });
+  await step(
+    test,
+    "a node that is drained is left empty, and its end fails no request on the others",
+    async () => {
+      await using load = new Load([n1.host, n2.host], `${web}.example.com`);
+      await load.until(20);
+      const steps = (await n1.ok("drain", "n3", "--json")).trim().split("\n").map((line) => JSON.parse(line));
+      assert.deepEqual(steps.map(({ step }) => step), ["placing", "started", "stopping", "moved"]);
+      assert.match(steps[3].node, /^n[12]$/);
+      assert.deepEqual(steps[3], { id: web, step: "moved", node: steps[3].node, detail: "" });
+      assert.deepEqual((await n3.inventory()).containers, []);
+      const { code, err } = await n1.cli(["spawn", "--image", "test/web:1", "--node", "n3"]);
+      assert.equal(code, 1);
+      assert.match(err, /n3: it is cordoned/);
+      await n3.end("SIGTERM");
+      await load.until(20);
+      assert.deepEqual((await load.end()).failures, []);
+      await n3.run();
+      await cluster.isWhole();
+      assert.deepEqual(JSON.parse(await n1.ok("uncordon", "n3", "--json")), { node: "n3", cordoned: false });
+      await everywhere(
+        "n3 takes workloads",
+        async (agent) => !(await agent.ok("members")).includes("cordoned"),
+      );
+      await n1.ok("move", "web", "--to", "n3");
+    },
+  );
 
   await step(
     test,
