@@ -11,6 +11,16 @@ export const X25519_BYTES = 32;
 export interface EventSlot {
   ltime: number;
   events: { name: string; payload: Uint8Array | undefined }[];
+  /** As {@linkcode encodeSlot} gave it, where that is kept. */
+  encoded?: Uint8Array;
+}
+
+/** Slots that this node has itself: what another's push/pull says alike need not be decoded. */
+export interface KnownSlots {
+  /** Moves the reader past the slot at which it stands, where that is known; else it stays. */
+  skip(reader: MsgpackReader): boolean;
+  /** One that was not known has been read. */
+  passed(ltime: number): void;
 }
 
 /** The key ring as our own members hand it on, so that a rotation reaches who was away. Other agents skip it. */
@@ -71,8 +81,8 @@ export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
   return out.finish();
 }
 
-/** Decodes the user state of a push/pull; the reader stands after the type byte. */
-export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
+/** Decodes the user state of a push/pull; the reader stands after the type byte. Slots that are `known` are left out. */
+export function decodeSerfPushPull(reader: MsgpackReader, known?: KnownSlots): SerfPushPull {
   const message = emptySerfPushPull();
   for (let entries = reader.map(); entries > 0; entries--) {
     switch (reader.string()) {
@@ -103,7 +113,9 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
       case "Events": {
         const count = reader.array(LIMITS.eventSlots) ?? 0;
         for (let i = 0; i < count; i++) {
+          if (known?.skip(reader)) continue;
           const slot = readSlot(reader);
+          known?.passed(slot.ltime);
           if (slot.events.length > 0) message.events.push(slot);
         }
         break;
@@ -135,7 +147,15 @@ export function decodeSerfPushPull(reader: MsgpackReader): SerfPushPull {
   return message;
 }
 
+/** A slot as it stands in a push/pull. */
+export function encodeSlot(slot: EventSlot): Uint8Array {
+  const out = new MsgpackWriter();
+  writeSlot(out, slot);
+  return out.finish();
+}
+
 function writeSlot(out: MsgpackWriter, slot: EventSlot): void {
+  if (slot.encoded !== undefined) return void out.verbatim(slot.encoded);
   out.map(2).string("Events").array(slot.events.length);
   for (const event of slot.events) {
     out.map(2).string("Name").string(event.name).string("Payload").bytes(event.payload);

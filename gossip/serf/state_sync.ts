@@ -5,6 +5,7 @@ import {
   decodeSerfPushPull,
   emptySerfPushPull,
   encodeSerfPushPull,
+  type KnownSlots,
   type SerfPushPull,
 } from "../codec/serf_push_pull.ts";
 import type { KeyManager } from "./key_queries.ts";
@@ -92,7 +93,7 @@ export class StateSync {
    */
   merge(bytes: Uint8Array, options: { join: boolean; knocked: boolean; nowMs: number }): boolean {
     const { members, userEvents, queryLog, keys } = this.#options;
-    const state = this.#decode(bytes);
+    const state = this.#decode(bytes, userEvents.known());
     const { sealedRing, from = "" } = state;
     if (sealedRing !== undefined) {
       return keys.open(sealedRing, { name: from, member: members.get(from), knocked: options.knocked });
@@ -122,10 +123,10 @@ export class StateSync {
     return false;
   }
 
-  #decode(bytes: Uint8Array): SerfPushPull {
+  #decode(bytes: Uint8Array, known?: KnownSlots): SerfPushPull {
     if (bytes[0] !== SerfType.pushPull) {
       throw new DecodeError("Serf state", `type ${bytes[0]} is no push/pull`);
     }
-    return decodeSerfPushPull(this.#reader.reset(bytes, 1));
+    return decodeSerfPushPull(this.#reader.reset(bytes, 1), known);
   }
 }

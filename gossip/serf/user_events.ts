@@ -1,18 +1,25 @@
-import type { EventSlot } from "../codec/serf_push_pull.ts";
+import type { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { encodeSlot, type EventSlot, type KnownSlots } from "../codec/serf_push_pull.ts";
 import type { UserEventMessage } from "../codec/serf_messages.ts";
-import { equalBytes, NO_BYTES } from "../codec/text.ts";
+import { equalBytes, hashBytes, NO_BYTES, sameBytes } from "../codec/text.ts";
 import { LamportClock } from "./lamport.ts";
 import type { Verdict } from "./query_log.ts";
 
 /** Events of one Lamport time that are told apart; more are dropped. */
 export const MAX_EVENTS_PER_TIME = 256;
 
+/** What is remembered of one Lamport time. */
+interface Slot extends EventSlot {
+  /** Of each event's payload: where hundreds of nodes start at once, hundreds of their first events share a time. */
+  hashes: number[];
+}
+
 /** Recent user events by Lamport time: delivers each once. */
 export class UserEvents {
   readonly clock = new LamportClock();
   /** Events before this are too old to be delivered. */
   minTime = 0;
-  readonly #slots: (EventSlot | undefined)[];
+  readonly #slots: (Slot | undefined)[];
 
   constructor(slots: number) {
     this.#slots = new Array(slots).fill(undefined);
@@ -27,20 +34,45 @@ export class UserEvents {
     let slot = this.#slots[index];
     if (slot === undefined || slot.ltime !== message.ltime) {
       if (slot !== undefined && slot.ltime > message.ltime) return "known";
-      slot = { ltime: message.ltime, events: [] };
+      slot = { ltime: message.ltime, events: [], hashes: [] };
       this.#slots[index] = slot;
     }
     const payload = message.payload ?? NO_BYTES;
-    for (const known of slot.events) {
+    const hash = hashBytes(payload, 0, payload.length);
+    const { events, hashes } = slot;
+    for (let at = hashes.indexOf(hash); at >= 0; at = hashes.indexOf(hash, at + 1)) {
+      const known = events[at];
       if (known.name === message.name && equalBytes(known.payload ?? NO_BYTES, payload)) return "known";
     }
-    if (slot.events.length >= MAX_EVENTS_PER_TIME) return "too-many";
-    slot.events.push({ name: message.name, payload: message.payload });
+    if (events.length >= MAX_EVENTS_PER_TIME) return "too-many";
+    slot.encoded = undefined;
+    hashes.push(hash);
+    events.push({ name: message.name, payload: message.payload });
     return "new";
   }
 
-  /** What is remembered, for a push/pull. */
+  /** What is remembered, for a push/pull. Most of it is the same from one to the next: it is encoded once. */
   slots(): EventSlot[] {
-    return this.#slots.filter((slot) => slot !== undefined);
+    const slots = this.#slots.filter((slot) => slot !== undefined);
+    for (const slot of slots) slot.encoded ??= encodeSlot(slot).slice();
+    return slots;
+  }
+
+  /** What is remembered, to be compared with what another node remembers: it tells its slots in the same order. */
+  known(): KnownSlots {
+    const slots = this.#slots;
+    let at = 0;
+    return {
+      skip(reader: MsgpackReader): boolean {
+        while (at < slots.length && slots[at] === undefined) at++;
+        const encoded = slots[at]?.encoded;
+        if (encoded === undefined || reader.at + encoded.length > reader.end) return false;
+        if (!sameBytes(encoded, reader.bytes, reader.at, reader.at + encoded.length)) return false;
+        reader.at += encoded.length;
+        at++;
+        return true;
+      },
+      passed: (ltime) => at = ltime % slots.length + 1,
+    };
   }
 }

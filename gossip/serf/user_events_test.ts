@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { MsgpackReader } from "../codec/msgpack_reader.ts";
+import { decodeSerfPushPull, emptySerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
+import { hashBytes, utf8 } from "../codec/text.ts";
+import { MAX_EVENTS_PER_TIME, UserEvents } from "./user_events.ts";
+
+const event = (payload: Uint8Array, name = "e") => ({ ltime: 1, name, payload, coalesce: false });
+
+Deno.test("events of one Lamport time are told apart by name and payload, also where their hashes are the same", () => {
+  const events = new UserEvents(512);
+  const [one, other] = [new Uint8Array([1, 0]), new Uint8Array([0, 31])];
+  assert.equal(hashBytes(one, 0, 2), hashBytes(other, 0, 2));
+  const verdicts = [one, other, one, other].map((payload) => events.accept(event(payload)));
+  assert.deepEqual(verdicts, ["new", "new", "known", "known"]);
+  assert.deepEqual([1, 2].map(() => events.accept(event(one, "f"))), ["new", "known"]);
+});
+
+Deno.test("hundreds of events of one Lamport time are told apart, and no more than are remembered are taken", () => {
+  const events = new UserEvents(512);
+  const payloads = Array.from({ length: 300 }, (_, i) => utf8(`state of node ${i}`));
+  for (const verdict of ["new", "known"]) {
+    const verdicts = payloads.map((payload) => events.accept(event(payload)));
+    assert.ok(verdicts.slice(0, MAX_EVENTS_PER_TIME).every((each) => each === verdict));
+    assert.ok(verdicts.slice(MAX_EVENTS_PER_TIME).every((each) => each === "too-many"));
+  }
+});
+
+/** The events of another node's push/pull that are not known here alike. */
+function told(other: UserEvents, own: UserEvents): string[] {
+  own.slots();
+  const message = { ...emptySerfPushPull(), events: other.slots() };
+  const reader = new MsgpackReader().reset(encodeSerfPushPull(message), 1);
+  const { events } = decodeSerfPushPull(reader, own.known());
+  return events.flatMap((slot) => slot.events.map(({ name }) => `${slot.ltime}: ${name}`));
+}
+
+Deno.test("of a push/pull only those Lamport times are decoded of which it says something else", () => {
+  const [one, other] = [new UserEvents(8), new UserEvents(8)];
+  const take = (events: UserEvents, ltime: number, name = "e") => {
+    const verdict = events.accept({ ltime, name, payload: utf8(`payload of ${ltime}`), coalesce: false });
+    assert.equal(verdict, "new");
+  };
+  // They come in another order, and go round.
+  for (const ltime of [3, 5, 6, 9, 10]) take(one, ltime);
+  for (const ltime of [10, 9, 6, 5, 3]) take(other, ltime);
+  assert.deepEqual(told(other, one), []);
+  take(other, 4);
+  assert.deepEqual(told(other, one), ["4: e"]);
+  // The one after a gap is read to find the place again.
+  assert.deepEqual(told(one, other), ["5: e"]);
+  take(other, 6, "f");
+  assert.deepEqual(told(other, one), ["4: e", "6: e", "6: f"]);
+  take(one, 6, "f");
+  assert.deepEqual(told(other, one), ["4: e"]);
+  // A later time took an earlier one's place.
+  take(other, 13);
+  assert.deepEqual(told(other, one), ["4: e", "13: e"]);
+  assert.deepEqual(told(one, other), ["5: e"]);
+});
+
+Deno.test("what is kept of a push/pull says the same as what is encoded anew", () => {
+  const events = new UserEvents(8);
+  for (let ltime = 1; ltime < 20; ltime++) {
+    events.accept({ ltime, name: "e", payload: utf8("x".repeat(ltime)), coalesce: false });
+    events.accept({ ltime, name: "f", payload: undefined, coalesce: false });
+    const slots = events.slots();
+    const anew = slots.map(({ ltime, events }) => ({ ltime, events }));
+    const message = { ...emptySerfPushPull(), eventLTime: ltime };
+    assert.deepEqual(
+      encodeSerfPushPull({ ...message, events: slots }),
+      encodeSerfPushPull({ ...message, events: anew }),
+    );
+  }
+});
