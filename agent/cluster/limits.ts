@@ -34,6 +34,8 @@ export const MAX_STATES = 16_384;
 export const MAX_SHARED = 4_096;
 /** Versions that a difference can go back. */
 export const HISTORY_VERSIONS = 1_024;
+/** Answers about the present version of a state that are kept for the next who ask alike. */
+export const MAX_TOLD = 16;
 /** Beacon data and proofs change all the time: on their own they make a new version this often, milliseconds. */
 export const QUIET_CHANGE_MS = 60_000;
 

@@ -20,6 +20,7 @@ import {
   HISTORY_VERSIONS,
   MAX_DELTAS,
   MAX_STATED_TOMBSTONES,
+  MAX_TOLD,
   QUIET_CHANGE_MS,
   TOMBSTONE_MS,
 } from "./limits.ts";
@@ -78,6 +79,8 @@ export class OwnState {
   #history: Change[] = [];
   #quietSinceMs = -Infinity;
   #isQuietPending = false;
+  /** What was asked for of the present version, by the version that it goes back to: hundreds may ask for the same. */
+  readonly #told = new Map<bigint | undefined, StateUpdate>();
 
   constructor(options: OwnStateOptions) {
     this.#options = options;
@@ -164,6 +167,10 @@ export class OwnState {
 
   /** All of it. */
   whole(): StateUpdate {
+    return this.#remember(undefined, () => this.#whole());
+  }
+
+  #whole(): StateUpdate {
     const state = create(NodeStateResponseSchema, {
       ...this.#header,
       workloads: Array.from(this.#workloads.values(), ({ state }) => state),
@@ -178,15 +185,28 @@ export class OwnState {
       return this.whole();
     }
     if (base.version > this.#version) return this.whole();
+    return this.#told.get(base.version) ?? this.#since(base);
+  }
+
+  #since(base: StateVersion): StateUpdate {
     const first = this.#history.findIndex(({ version }) => version > base.version);
     const changes = first < 0 ? [] : this.#history.slice(first);
     if (BigInt(changes.length) !== this.#version - base.version) return this.whole();
     const ids = new Set(changes.flatMap((change) => change.ids));
-    return this.#difference(base.version, {
-      ids,
-      tombstones: changes.flatMap((change) => change.tombstones),
-      sameHeader: changes.every((change) => change.sameHeader),
-    });
+    return this.#remember(base.version, () =>
+      this.#difference(base.version, {
+        ids,
+        tombstones: changes.flatMap((change) => change.tombstones),
+        sameHeader: changes.every((change) => change.sameHeader),
+      }));
+  }
+
+  #remember(base: bigint | undefined, make: () => StateUpdate): StateUpdate {
+    let told = this.#told.get(base);
+    if (told !== undefined) return told;
+    if (this.#told.size >= MAX_TOLD) this.#told.clear();
+    this.#told.set(base, told = make());
+    return told;
   }
 
   /** Says which version this is. */
@@ -236,6 +256,7 @@ export class OwnState {
       if (step.kind === "tombstone") tombstones.push(step.tombstone);
     }
     this.#version++;
+    this.#told.clear();
     this.#header = create(NodeStateResponseSchema, {
       ...this.#header,
       incarnation: this.#incarnation,

@@ -10,6 +10,7 @@ import {
   HISTORY_VERSIONS,
   MAX_REASON_LENGTH,
   MAX_STATED_TOMBSTONES,
+  MAX_TOLD,
   MAX_WORKLOAD_BYTES,
   QUIET_CHANGE_MS,
   TOMBSTONE_MS,
@@ -183,4 +184,37 @@ Deno.test("an incarnation that others hold of this node is outbid", () => {
   assert.equal(own.at.incarnation, 101n);
   assert.equal(own.since({ incarnation: 7n, version: 1n }).baseVersion, 0n);
   assert.equal(own.whole().state!.incarnation, 101n);
+});
+
+Deno.test("hundreds who ask for the same are answered from one signature; after a change it is another", () => {
+  let signed = 0;
+  const sign = () => `signature ${++signed}`;
+  const own = ownState({ signer: { publicKey: new Uint8Array(32), rotations: [], sign } });
+  own.update(local([workload("a1")]), at(0));
+  const base = own.at;
+  own.update(local([workload("a1"), workload("a2")]), at(1));
+  const before = signed;
+  const answers = Array.from({ length: 100 }, () => [own.whole(), own.since(base)]);
+  assert.equal(signed, before + 2);
+  assert.equal(new Set(answers.map(([whole]) => whole)).size, 1);
+  assert.deepEqual(answers[99][1].state!.workloads.map(({ id }) => id), ["a2"]);
+  own.update(local([workload("a2")]), at(2));
+  assert.deepEqual(own.whole().state!.workloads.map(({ id }) => id), ["a2"]);
+  assert.deepEqual([own.since(base).state!.version, own.since(base).removed], [3n, ["a1"]]);
+  own.bury(create(TombstoneSchema, { id: "a1", generation: 1n, stoppedAtMs: 1_000_000n }), 1_000_002);
+  assert.deepEqual(own.whole().state!.tombstones.map(({ id }) => id), ["a1"]);
+  own.outbid(9n, 1_000_003);
+  assert.equal(own.whole().state!.incarnation, 10n);
+});
+
+Deno.test("answers about one version are kept for so many who ask differently, and no more", () => {
+  const own = ownState();
+  for (let i = 0; i <= MAX_TOLD; i++) own.update(local([workload(`a${i}`)]), at(i));
+  const since = (version: number) => own.since({ incarnation: 7n, version: BigInt(version) });
+  const first = since(1);
+  for (let version = 2; version <= MAX_TOLD; version++) since(version);
+  assert.equal(since(1), first);
+  own.whole();
+  assert.notEqual(since(1), first);
+  assert.deepEqual(since(1), first);
 });
