@@ -22,9 +22,10 @@ interface Need {
 /** Whose state is to be fetched, and when: one fetch a node at a time, few in all, growing pauses after failures. */
 export class FetchPlan {
   readonly #random: Random;
-  readonly #needs = new Map<string, Need>();
+  /** Those whose time is to come or has come, and those that are under way: after a partition hundreds wait for few. */
+  readonly #waiting = new Map<string, Need>();
+  readonly #underWay = new Map<string, Need>();
   readonly #earliest = new Earliest(() => this.#nextMs());
-  #inFlight = 0;
 
   constructor(random: Random) {
     this.#random = random;
@@ -32,25 +33,25 @@ export class FetchPlan {
 
   /** Nodes that something is to be fetched from or is being fetched from. */
   get size(): number {
-    return this.#needs.size;
+    return this.#waiting.size + this.#underWay.size;
   }
 
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#underWay.size;
   }
 
   /** Consecutive failures with a node. */
   failures(nodeId: string): number {
-    return this.#needs.get(nodeId)?.failures ?? 0;
+    return this.#need(nodeId)?.failures ?? 0;
   }
 
   /** How long the fetch that is under way has been, milliseconds; 0 when there is none. */
   waitedMs(nodeId: string, nowMs: number): number {
-    return nowMs - (this.#needs.get(nodeId)?.sinceMs ?? nowMs);
+    return nowMs - (this.#underWay.get(nodeId)?.sinceMs ?? nowMs);
   }
 
   has(nodeId: string): boolean {
-    return this.#needs.has(nodeId);
+    return this.#need(nodeId) !== undefined;
   }
 
   /**
@@ -59,64 +60,62 @@ export class FetchPlan {
    */
   need(nodeId: string, options: { nowMs: number; nodes: number; soon?: boolean }): void {
     const { nowMs, nodes } = options;
-    const known = this.#needs.get(nodeId);
-    if (known !== undefined) {
-      if (known.sinceMs !== undefined) known.again = true;
-      return;
-    }
-    this.#earliest.changed();
+    const underWay = this.#underWay.get(nodeId);
+    if (underWay !== undefined) underWay.again = true;
+    if (this.has(nodeId)) return;
     const spreadMs = Math.min(FETCH_SPREAD_MS * nodes, FETCH_SPREAD_MAX_MS);
     const dueMs = nowMs + (options.soon ? 0 : FETCH_DELAY_MS) + this.#random.float() * spreadMs;
-    this.#needs.set(nodeId, { dueMs, failures: 0, again: false });
+    this.#wait(nodeId, { dueMs, failures: 0, again: false });
   }
 
   /** What was missing has come, or the node is gone. */
   drop(nodeId: string): void {
-    const need = this.#needs.get(nodeId);
-    if (need === undefined) return;
-    if (need.sinceMs !== undefined) this.#inFlight--;
-    this.#needs.delete(nodeId);
-    this.#earliest.changed();
+    const underWay = this.#underWay.get(nodeId);
+    if (underWay === undefined) return this.satisfied(nodeId);
+    // While there is no room the waiting do not count.
+    if (this.#isFull) this.#earliest.changed();
+    else this.#earliest.removed(timeoutMs(underWay));
+    this.#underWay.delete(nodeId);
   }
 
   /** What was missing has come by another way. */
   satisfied(nodeId: string): void {
-    if (this.#needs.get(nodeId)?.sinceMs === undefined) this.drop(nodeId);
+    const need = this.#waiting.get(nodeId);
+    if (need === undefined) return;
+    this.#waiting.delete(nodeId);
+    this.#earliest.removed(need.dueMs);
   }
 
   /** A fetch has ended. */
   done(nodeId: string, options: { ok: boolean; nowMs: number }): void {
-    const need = this.#needs.get(nodeId);
+    const need = this.#need(nodeId);
     if (need === undefined) return;
-    this.#earliest.changed();
-    if (need.sinceMs !== undefined) this.#inFlight--;
-    if (options.ok) {
-      this.#needs.delete(nodeId);
-      if (need.again) {
-        this.#needs.set(nodeId, { dueMs: options.nowMs + FETCH_DELAY_MS, failures: 0, again: false });
-      }
-      return;
-    }
-    need.sinceMs = undefined;
-    need.again = false;
-    const pauseMs = Math.min(FETCH_RETRY_MS * 2 ** Math.min(need.failures++, 16), FETCH_RETRY_MAX_MS);
-    need.dueMs = options.nowMs + pauseMs * (0.5 + this.#random.float());
+    const { nowMs } = options;
+    const { again, failures } = need;
+    this.drop(nodeId);
+    if (!options.ok) {
+      const pauseMs = Math.min(FETCH_RETRY_MS * 2 ** Math.min(failures, 16), FETCH_RETRY_MAX_MS);
+      const dueMs = nowMs + pauseMs * (0.5 + this.#random.float());
+      this.#wait(nodeId, { dueMs, failures: failures + 1, again: false });
+    } else if (again) this.#wait(nodeId, { dueMs: nowMs + FETCH_DELAY_MS, failures: 0, again: false });
   }
 
   /** Whom to fetch from now. */
   due(nowMs: number): string[] {
     const due: string[] = [];
     if (nowMs < this.nextMs()) return due;
-    for (const [nodeId, need] of this.#needs) {
-      if (need.sinceMs !== undefined && nowMs - need.sinceMs >= FETCH_TIMEOUT_MS) {
-        this.done(nodeId, { ok: false, nowMs });
-      }
-      if (need.sinceMs !== undefined || need.dueMs > nowMs || this.#inFlight >= MAX_FETCHES) continue;
+    this.#earliest.changed();
+    for (const [nodeId, need] of this.#underWay) {
+      if (timeoutMs(need) <= nowMs) this.done(nodeId, { ok: false, nowMs });
+    }
+    for (const [nodeId, need] of this.#waiting) {
+      if (this.#isFull) break;
+      if (need.dueMs > nowMs) continue;
       need.sinceMs = nowMs;
-      this.#inFlight++;
+      this.#waiting.delete(nodeId);
+      this.#underWay.set(nodeId, need);
       due.push(nodeId);
     }
-    this.#earliest.changed();
     return due;
   }
 
@@ -127,10 +126,27 @@ export class FetchPlan {
 
   #nextMs(): number {
     let next = Infinity;
-    for (const need of this.#needs.values()) {
-      if (need.sinceMs !== undefined) next = Math.min(next, need.sinceMs + FETCH_TIMEOUT_MS);
-      else if (this.#inFlight < MAX_FETCHES) next = Math.min(next, need.dueMs);
-    }
+    for (const need of this.#underWay.values()) next = Math.min(next, timeoutMs(need));
+    if (this.#isFull) return next;
+    for (const { dueMs } of this.#waiting.values()) next = Math.min(next, dueMs);
     return next;
   }
+
+  get #isFull(): boolean {
+    return this.#underWay.size >= MAX_FETCHES;
+  }
+
+  #need(nodeId: string): Need | undefined {
+    return this.#underWay.get(nodeId) ?? this.#waiting.get(nodeId);
+  }
+
+  #wait(nodeId: string, need: Need): void {
+    this.#waiting.set(nodeId, need);
+    if (!this.#isFull) this.#earliest.added(need.dueMs);
+  }
+}
+
+/** When a fetch that is under way is given up. */
+function timeoutMs({ sinceMs = 0 }: Need): number {
+  return sinceMs + FETCH_TIMEOUT_MS;
 }

@@ -59,3 +59,32 @@ Deno.test("only so many are under way, and one without an answer counts as faile
   fetches.due(10_002 + FETCH_TIMEOUT_MS);
   assert.equal(fetches.failures("n1"), 1);
 });
+
+Deno.test("when there is room again the next is fetched at once, whichever ended; a sooner need is seen as such", () => {
+  const fetches = plan();
+  fetches.need("late", { nowMs: 100_000, nodes: 1 });
+  const lateMs = fetches.nextMs();
+  for (let i = 0; i < MAX_FETCHES; i++) fetches.need(`n${i}`, { nowMs: 1_000 * i, nodes: 1 });
+  assert.ok(fetches.nextMs() < lateMs);
+  for (let i = 0; i < MAX_FETCHES; i++) assert.deepEqual(fetches.due(1_000 * (i + 1)), [`n${i}`]);
+  fetches.need("next", { nowMs: 17_000, nodes: 1 });
+  assert.deepEqual(fetches.due(18_000), []);
+  assert.equal(fetches.nextMs(), 1_000 + FETCH_TIMEOUT_MS);
+  fetches.done(`n${MAX_FETCHES - 1}`, { ok: true, nowMs: 18_001 });
+  assert.deepEqual(fetches.due(18_001), ["next"]);
+  fetches.done("n0", { ok: true, nowMs: 18_002 });
+  assert.deepEqual([fetches.due(18_002), fetches.nextMs()], [[], 2_000 + FETCH_TIMEOUT_MS]);
+});
+
+Deno.test("once nothing is missing any more there is nothing to wake for", () => {
+  const fetches = plan();
+  fetches.need("a", { nowMs: 0, nodes: 1 });
+  assert.ok(fetches.nextMs() < Infinity);
+  fetches.satisfied("a");
+  assert.equal(fetches.nextMs(), Infinity);
+  fetches.need("a", { nowMs: 0, nodes: 1 });
+  assert.deepEqual(fetches.due(1_000), ["a"]);
+  assert.equal(fetches.nextMs(), 1_000 + FETCH_TIMEOUT_MS);
+  fetches.done("a", { ok: true, nowMs: 1_001 });
+  assert.equal(fetches.nextMs(), Infinity);
+});
