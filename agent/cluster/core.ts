@@ -11,10 +11,11 @@ import {
 import type { Random } from "../../gossip/random.ts";
 import { Announcer } from "./announcer.ts";
 import { Burial } from "./burial.ts";
+import type { CommonStates } from "./common_states.ts";
 import { CoreContext } from "./context.ts";
 import { DuplicateWatch } from "./copies.ts";
 import { Foreign } from "./foreign.ts";
-import { applyMembers, touch } from "./membership.ts";
+import { applyMembers, type KnownMembers, touch } from "./membership.ts";
 import { OwnState } from "./own_state.ts";
 import type {
   ClusterEffect,
@@ -49,6 +50,8 @@ export interface ClusterCoreOptions {
   tombstones?: string;
   signer?: StateSigner;
   verifier?: StateVerifier;
+  /** What the cores of one process have in common; absent means that each keeps its own. */
+  common?: CommonStates;
 }
 
 /**
@@ -67,14 +70,17 @@ export class ClusterCore {
   readonly #routes: RoutePlan;
   readonly #foreign: Foreign;
   readonly #reads: Reads;
+  readonly #common: CommonStates | undefined;
   #local: LocalState | undefined;
   #selfMember: ClusterMember | undefined;
+  #members: KnownMembers | undefined;
 
   /** Throws `Error` where the tombstones cannot be read. */
   constructor(options: ClusterCoreOptions) {
     const { node, random, respawn } = options;
     const own = this.#own = new OwnState(options);
-    const table = this.#table = new StateTable({ selfId: node.id, verifier: options.verifier });
+    const table = this.#table = new StateTable({ ...options, selfId: node.id });
+    this.#common = options.common;
     const context = this.#context = new CoreContext({ selfId: node.id, random, own, table, respawn });
     context.wallMs = options.nowMs;
     context.clock.advance(options.nowMs);
@@ -115,7 +121,8 @@ export class ClusterCore {
   members(nowMs: number, members: readonly ClusterMember[]): ClusterEffect[] {
     return this.#input(nowMs, () => {
       this.#selfMember = members.find(({ id }) => id === this.#context.parts.selfId);
-      const change = applyMembers(this.#context, members);
+      const change = applyMembers(this.#context, members, this.#members);
+      this.#members = change.known;
       for (const view of change.appeared) this.#sync.appeared(view);
       for (const view of change.disappeared) {
         this.#sync.disappeared(view.id);
@@ -134,9 +141,12 @@ export class ClusterCore {
   userEvent(nowMs: number, name: string, payload: Uint8Array): ClusterEffect[] {
     return this.#input(nowMs, () => {
       try {
-        if (name === GOSSIP.stateDelta) this.#sync.event(fromBinary(StateUpdateSchema, payload));
-        else if (name === GOSSIP.heartbeat) this.#sync.heartbeat(fromBinary(HeartbeatSchema, payload));
-        else if (name === GOSSIP.stateBroadcast) this.#foreign.receive(payload);
+        const common = this.#common;
+        if (name === GOSSIP.stateDelta) {
+          this.#sync.event(common?.update(payload) ?? fromBinary(StateUpdateSchema, payload));
+        } else if (name === GOSSIP.heartbeat) {
+          this.#sync.heartbeat(common?.heartbeat(payload) ?? fromBinary(HeartbeatSchema, payload));
+        } else if (name === GOSSIP.stateBroadcast) this.#foreign.receive(payload);
       } catch {
         this.#sync.refused++;
       }

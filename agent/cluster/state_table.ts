@@ -3,24 +3,18 @@ import {
   type NodeStateResponse,
   NodeStateResponseSchema,
   type Tombstone,
-  type WorkloadState,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
 import { type Heartbeat, type StateUpdate, StateUpdateSchema } from "../../proto/gen/hypercore/v1/peer_pb.ts";
-import { MAX_STATE_BYTES, MAX_STATE_WORKLOADS, MAX_STATED_TOMBSTONES, MAX_STATES } from "./limits.ts";
+import { MAX_STATES } from "./limits.ts";
+import type { CommonStates } from "./common_states.ts";
+import { type KnownState, type NextState, nextState } from "./next_state.ts";
 import type { ClusterMember, StateVerifier, StateVersion } from "./ports.ts";
-import { headerDigest, headerOf, rootHash, signedBytes, stateRoot, workloadDigest } from "./state_digest.ts";
+import { rootHash, signedBytes } from "./state_digest.ts";
 import { Sharing } from "./sharing.ts";
 import { TAG } from "./tags.ts";
 
 /** Whether a node is there, as far as this node knows: `stale` is silent, though membership takes it for alive. */
 export type Life = "live" | "stale" | "failed" | "left";
-
-/** A workload in somebody's state. */
-export interface KnownWorkload {
-  state: WorkloadState;
-  digest: string;
-  bytes: number;
-}
 
 /** What is known of another node. */
 export interface NodeView {
@@ -35,20 +29,6 @@ export interface NodeView {
   deadMs: number | undefined;
   /** Absent as long as nothing of its state is known. */
   state: KnownState | undefined;
-}
-
-/** The state of another node as it was put together. */
-export interface KnownState extends StateVersion {
-  /** Without workloads. */
-  header: NodeStateResponse;
-  hash: bigint;
-  workloads: Map<string, KnownWorkload>;
-  bytes: number;
-  /** Of the update that led to this version: its signature covers them. */
-  tombstones: readonly Tombstone[];
-  signature: string;
-  /** Whether the signature was checked and is good. */
-  isVerified: boolean;
 }
 
 /** How an update came: in a gossip event, from the node itself, or from another that knows it. */
@@ -68,13 +48,15 @@ export type Outcome =
 export class StateTable {
   readonly #selfId: string;
   readonly #verifier: StateVerifier | undefined;
+  readonly #common: CommonStates | undefined;
   readonly #nodes = new Map<string, NodeView>();
   readonly #sharing = new Sharing();
   #liveCount: number | undefined;
 
-  constructor(options: { selfId: string; verifier?: StateVerifier }) {
+  constructor(options: { selfId: string; verifier?: StateVerifier; common?: CommonStates }) {
     this.#selfId = options.selfId;
     this.#verifier = options.verifier;
+    this.#common = options.common;
   }
 
   get nodes(): ReadonlyMap<string, NodeView> {
@@ -169,8 +151,8 @@ export class StateTable {
 
     const next = this.#next(update, isWhole ? undefined : old);
     if (typeof next === "string") return refuse(next);
-    const { state, ids, root } = next;
-    if (isWhole) { for (const id of old?.workloads.keys() ?? []) ids.add(id); }
+    const { state, root } = next;
+    const ids = isWhole && old !== undefined ? new Set([...next.ids, ...old.workloads.keys()]) : next.ids;
     if (rootHash(root) !== update.hash && via !== "owner") {
       return via === "event"
         ? { kind: "missing", since: undefined }
@@ -184,7 +166,7 @@ export class StateTable {
       publicKey: state.header.publicKey,
     }) ?? "unsigned";
     if (typeof verdict === "object") return refuse(verdict.refused);
-    view.state = { ...state, isVerified: verdict === "verified" };
+    view.state = verdict === "verified" ? { ...state, isVerified: true } : state;
     return { kind: "applied", ids, tombstones: given.tombstones };
   }
 
@@ -217,9 +199,9 @@ export class StateTable {
     const claim = { nodeId, bytes: new Uint8Array(), header, signature: "", publicKey: new Uint8Array() };
     const verdict = this.#verifier?.verify(claim) ?? "unsigned";
     if (typeof verdict === "object") return refuse(verdict.refused);
-    for (const id of view.state?.workloads.keys() ?? []) next.ids.add(id);
+    const ids = new Set([...next.ids, ...view.state?.workloads.keys() ?? []]);
     view.state = next.state;
-    return { kind: "applied", ids: next.ids, tombstones: [] };
+    return { kind: "applied", ids, tombstones: [] };
   }
 
   /** A node's state as one message, its signature where it still holds. */
@@ -236,63 +218,20 @@ export class StateTable {
   *updates(): Generator<StateUpdate> {
     for (const { kind, state } of this.#nodes.values()) {
       if (kind === "foreign" || state === undefined) continue;
-      yield create(StateUpdateSchema, { state: this.whole(state), hash: state.hash });
+      const make = () => create(StateUpdateSchema, { state: this.whole(state), hash: state.hash });
+      yield this.#common?.passedOn(state, make) ?? make();
     }
   }
 
-  /** The state that an update leads to, or why it can't be. */
-  #next(
-    update: StateUpdate,
-    old: KnownState | undefined,
-  ): { state: KnownState; ids: Set<string>; root: Uint8Array } | string {
-    const given = update.state!;
-    if (given.workloads.length > MAX_STATE_WORKLOADS) {
-      return `it has more than ${MAX_STATE_WORKLOADS} workloads`;
-    }
-    if (given.tombstones.length > MAX_STATED_TOMBSTONES) {
-      return `it has more than ${MAX_STATED_TOMBSTONES} tombstones`;
-    }
-    const workloads = new Map(old?.workloads);
-    let bytes = old?.bytes ?? 0;
-    const ids = new Set<string>();
-    const take = (id: string, known: KnownWorkload | undefined) => {
-      ids.add(id);
-      bytes += (known?.bytes ?? 0) - (workloads.get(id)?.bytes ?? 0);
-      if (known) workloads.set(id, known);
-      else workloads.delete(id);
-    };
-    for (const id of update.removed) take(id, undefined);
-    for (const state of given.workloads) {
-      take(state.id, { ...workloadDigest(state), state: this.#sharing.share(state) });
-    }
-    if (workloads.size > MAX_STATE_WORKLOADS) return `it has more than ${MAX_STATE_WORKLOADS} workloads`;
-    if (bytes > MAX_STATE_BYTES) return `it has more than ${MAX_STATE_BYTES} bytes`;
-    const header = old && update.sameHeader ? mergedHeader(old.header, given) : headerOf(given);
-    const root = stateRoot(headerDigest(header), workloads);
-    const state: KnownState = {
-      incarnation: given.incarnation,
-      version: given.version,
-      header,
-      hash: update.hash,
-      workloads,
-      bytes,
-      tombstones: given.tombstones,
-      signature: given.stateSignature,
-      isVerified: false,
-    };
-    return { state, ids, root };
+  #next(update: StateUpdate, old: KnownState | undefined): NextState | string {
+    const find = () => nextState(update, old, this.#sharing);
+    return this.#common === undefined ? find() : this.#common.next(update, old, find);
   }
 }
 
 /** The version of a state. */
 export function versionOf({ incarnation, version }: StateVersion): StateVersion {
   return { incarnation, version };
-}
-
-/** What a difference says of the header, on what was known before. */
-function mergedHeader(old: NodeStateResponse, given: NodeStateResponse): NodeStateResponse {
-  const { incarnation, version, statedAtMs, capacity, cordoned } = given;
-  return create(NodeStateResponseSchema, { ...old, incarnation, version, statedAtMs, capacity, cordoned });
 }
 
 /** Whether a version comes before another; never before none. */

@@ -15,6 +15,7 @@ import type { Node } from "../memberlist/node.ts";
 import type { WrapOptions } from "../codec/packet.ts";
 import { asUser, Broadcasts } from "./broadcasts.ts";
 import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
+import { type CommonEvents, receivedEvent, type TakenEvent } from "./common_events.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
 import { newSerfCounters, type SerfCounters } from "./counters.ts";
 import { CoordinateClient } from "./coordinates.ts";
@@ -39,6 +40,7 @@ export interface SerfCoreOptions extends WrapOptions {
   /** This node's tags; its public key is added where gossip is encrypted. */
   tags?: Tags;
   keyMemory?: KeyMemory;
+  events?: CommonEvents;
 }
 
 /** Result of one address of a join: the reason of a failure, or undefined. */
@@ -145,7 +147,7 @@ export class SerfCore {
       sendKeys: options.verifyOutgoing !== false,
       selfName: name,
       strings: claims.strings,
-      takeUserEvent: (event) => this.#takeUserEvent(event, undefined),
+      takeUserEvent: (message) => this.#takeUserEvent({ message }),
     });
   }
 
@@ -287,7 +289,7 @@ export class SerfCore {
     const encoded = codec.encodeUserEvent(message);
     if (encoded.length > limit) throw refuse(encoded.length);
     this.#userEvents.clock.tick();
-    this.#takeUserEvent(message, asUser(encoded));
+    this.#takeUserEvent({ message, queued: asUser(encoded) });
   }
 
   /** Asks everyone, or whom the filters take. See {@linkcode Queries.ask}. */
@@ -363,8 +365,7 @@ export class SerfCore {
     });
   }
 
-  /** `queued` is what others are told; absent where it came with a whole state. */
-  #takeUserEvent(message: codec.UserEventMessage, queued: Uint8Array | undefined): void {
+  #takeUserEvent({ message, queued }: TakenEvent): void {
     const verdict = this.#userEvents.accept(message);
     if (verdict === "too-many") this.counters.limited++;
     // One from the far future may be taken later, once this node has caught up.
@@ -396,7 +397,7 @@ export class SerfCore {
       }
       case codec.SerfType.userEvent:
         if (this.#seen.has(bytes, start, end)) return;
-        return this.#takeUserEvent(codec.decodeUserEvent(reader), asUser(bytes, start, end));
+        return this.#takeUserEvent(receivedEvent(this.#options.events, reader, { bytes, start, end }));
       case codec.SerfType.query:
         if (this.#seen.has(bytes, start, end)) return;
         return this.queries.receive(reader, asUser(bytes, start, end));

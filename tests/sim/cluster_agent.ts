@@ -1,17 +1,17 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import {
   CapacitySchema,
   type Offer,
   type VmSpawnRequest,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
-import { type StateUpdate, StateUpdateSchema } from "../../proto/gen/hypercore/v1/peer_pb.ts";
+import type { StateUpdate } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { ClusterCore } from "../../agent/cluster/core.ts";
 import { Placement } from "../../agent/cluster/placement.ts";
-import type { ClusterEffect, ClusterMember, LocalState } from "../../agent/cluster/ports.ts";
+import type { ClusterEffect, LocalState } from "../../agent/cluster/ports.ts";
 import { PROTOCOL_VERSION, TAG } from "../../agent/cluster/tags.ts";
-import { MemberStatus } from "../../gossip/serf/member.ts";
 import type { SerfEvent } from "../../gossip/serf/events.ts";
 import { seededRandom } from "../../gossip/random.ts";
+import { MemberList } from "./cluster_members.ts";
 import { type Record, SimRuntime } from "./cluster_runtime.ts";
 import type { ClusterWorld } from "./cluster_world.ts";
 import type { SimNode } from "./world.ts";
@@ -49,8 +49,10 @@ export class SimAgent {
   #incarnation = 0n;
   #wakeMs = Infinity;
   #areMembersStale = false;
+  #members: MemberList;
 
   constructor(readonly world: ClusterWorld, readonly node: SimNode, memoryMiB: number) {
+    this.#members = new MemberList(world.members);
     this.runtime = new SimRuntime({
       memoryMiB,
       random: world.random,
@@ -85,8 +87,10 @@ export class SimAgent {
       respawn: true,
       respawnQuorum: world.options.quorum ?? "none",
       tombstones: this.#disk.tombstones,
+      common: world.common,
     });
     this.#wakeMs = Infinity;
+    this.#members = new MemberList(world.members);
     this.runtime.supervise();
     this.#localChanged();
     this.#membersChanged();
@@ -97,7 +101,10 @@ export class SimAgent {
     if (event.kind === "user") {
       const { name, payload } = event;
       this.#feed((nowMs) => this.core.userEvent(nowMs, name, payload));
-    } else if (event.kind.startsWith("member-")) this.#membersChanged();
+    } else if ("members" in event) {
+      this.#members.changed(event.members.map(({ name }) => name));
+      this.#membersChanged();
+    }
   }
 
   /** Places a new or lost workload somewhere. */
@@ -226,13 +233,7 @@ export class SimAgent {
       this.#areMembersStale = false;
       if (!this.node.up) return;
       this.world.whenAwake(this.node, () => {
-        const members = Array.from(this.node.core.members.values(), (each): ClusterMember => ({
-          id: each.tags.get(TAG.id) ?? each.name,
-          name: each.name,
-          status: STATUS[each.status],
-          address: { host: each.endpoint.host, port: each.endpoint.port },
-          tags: Object.fromEntries(each.tags),
-        }));
+        const members = this.#members.from(this.node.core.members);
         this.#feed((nowMs) => this.core.members(nowMs, members));
       });
     });
@@ -266,14 +267,14 @@ export class SimAgent {
         return this.call<StateUpdate>(
           effect.nodeId,
           PEER_MS,
-          (to, reply) => reply(copy(to.core.ownUpdate(effect.since))),
+          (to, reply) => reply(world.overTheWire(to.core.ownUpdate(effect.since))),
           (answer) => this.#feed((nowMs) => core.fetched(nowMs, effect.nodeId, answer)),
         );
       case "fetch-all":
         return this.call<StateUpdate[]>(
           effect.nodeId,
           PEER_MS,
-          (to, reply) => reply(Array.from(to.core.updates(), copy)),
+          (to, reply) => reply(Array.from(to.core.updates(), (update) => world.overTheWire(update))),
           (answer) => {
             const error = answer instanceof Error ? answer : undefined;
             for (const update of answer instanceof Error ? [] : answer) {
@@ -334,17 +335,4 @@ export class SimAgent {
     });
     return refusal === undefined ? true : new Error(refusal);
   }
-}
-
-const STATUS: { [status in MemberStatus]: ClusterMember["status"] } = {
-  [MemberStatus.none]: "left",
-  [MemberStatus.alive]: "alive",
-  [MemberStatus.leaving]: "leaving",
-  [MemberStatus.left]: "left",
-  [MemberStatus.failed]: "failed",
-};
-
-/** Over the wire and back. */
-function copy(update: StateUpdate): StateUpdate {
-  return fromBinary(StateUpdateSchema, toBinary(StateUpdateSchema, update));
 }

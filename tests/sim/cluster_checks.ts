@@ -18,6 +18,7 @@ export class ClusterChecks {
   readonly #world: ClusterWorld;
   /** How long a route may outlive its workload: until the death of its node is known. */
   readonly routeMs: number;
+  #differing: SimAgent | undefined;
 
   constructor(world: ClusterWorld, options: { routeMs: number }) {
     this.#world = world;
@@ -128,16 +129,29 @@ export class ClusterChecks {
   /** Whether every running node's view is what is: each wanted workload, live, where it runs. The reason why not. */
   agreed(): string | undefined {
     const copies = this.#copies();
+    // Whoever was the last to differ mostly still does: the others need not be looked at to know.
+    const last = this.#differing;
+    if (last?.node.up) {
+      const reason = this.#differs(last, copies);
+      if (reason !== undefined) return reason;
+    }
     for (const agent of this.#world.up) {
-      for (const id of this.#world.wanted.keys()) {
-        const found = agent.core.find(id);
-        if (found.kind !== "found") return `${agent.node.name} does not know ${id}`;
-        const [first] = found.copies;
-        if (!first.isLive || !copies.get(id)?.includes(first.nodeId)) {
-          return `${agent.node.name} takes ${id} to be on ${first.nodeId}`;
-        }
-        if (agent.core.routesOf(id).length === 0) return `${agent.node.name} has no route to ${id}`;
+      const reason = this.#differs(agent, copies);
+      if (reason === undefined) continue;
+      this.#differing = agent;
+      return reason;
+    }
+  }
+
+  #differs(agent: SimAgent, copies: ReadonlyMap<string, readonly string[]>): string | undefined {
+    for (const id of this.#world.wanted.keys()) {
+      const found = agent.core.find(id);
+      if (found.kind !== "found") return `${agent.node.name} does not know ${id}`;
+      const [first] = found.copies;
+      if (!first.isLive || !copies.get(id)?.includes(first.nodeId)) {
+        return `${agent.node.name} takes ${id} to be on ${first.nodeId}`;
       }
+      if (agent.core.routesOf(id).length === 0) return `${agent.node.name} has no route to ${id}`;
     }
   }
 

@@ -1,13 +1,16 @@
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type VmSpawnRequest,
   VmSpawnRequestSchema,
 } from "../../proto/gen/cluster/services/api/cluster_pb.ts";
+import { type StateUpdate, StateUpdateSchema } from "../../proto/gen/hypercore/v1/peer_pb.ts";
+import { CommonStates } from "../../agent/cluster/common_states.ts";
 import { clusterEventSubject } from "../../agent/cluster/event_subject.ts";
 import { MAX_EVENT_BYTES } from "../../agent/cluster/limits.ts";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import type { Random } from "../../gossip/random.ts";
 import { clusterTags, EPOCH_MS, idOf, SimAgent } from "./cluster_agent.ts";
+import { SimMembers } from "./cluster_members.ts";
 import type { Record } from "./cluster_runtime.ts";
 import { type SimNode, World } from "./world.ts";
 
@@ -24,6 +27,8 @@ export interface ClusterWorldOptions {
   memoryMiB?: number;
   quorum?: "none" | "majority";
   canary?: Canary;
+  /** Each agent keeps for itself what the others have too: the same life, with more time and memory. */
+  isApart?: boolean;
   /** Longest that a clock is ahead or behind, milliseconds. */
   skewMs?: number;
 }
@@ -47,6 +52,10 @@ export class ClusterWorld {
   readonly uncertain = new Set<string>();
   /** How often an id was placed, by id. */
   readonly placements = new Map<string, number>();
+  /** What the agents, which are in one process, have in common: kept once. */
+  readonly common: CommonStates | undefined;
+  readonly members = new SimMembers();
+  readonly #received = new WeakMap<StateUpdate, StateUpdate>();
   readonly #byId = new Map<string, SimAgent>();
 
   constructor(readonly options: ClusterWorldOptions) {
@@ -56,6 +65,7 @@ export class ClusterWorld {
       serf: { userEventSizeLimit: MAX_EVENT_BYTES, eventSubject: clusterEventSubject },
       tags: clusterTags,
     });
+    this.common = options.isApart ? undefined : new CommonStates();
     this.agents = this.gossip.nodes.map((node) => new SimAgent(this, node, options.memoryMiB ?? 4_096));
     for (const agent of this.agents) {
       this.#byId.set(agent.id, agent);
@@ -163,6 +173,16 @@ export class ClusterWorld {
         });
       });
     });
+  }
+
+  /** An update as whoever fetched it has it. */
+  overTheWire(update: StateUpdate): StateUpdate {
+    let received = this.options.isApart ? undefined : this.#received.get(update);
+    if (received === undefined) {
+      received = fromBinary(StateUpdateSchema, toBinary(StateUpdateSchema, update));
+      this.#received.set(update, received);
+    }
+    return received;
   }
 
   // ---- What operators do, through some agent.

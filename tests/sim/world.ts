@@ -5,6 +5,7 @@ import { type MemberlistConfig, type Profile, PROFILES } from "../../gossip/memb
 import { DEFAULT_EAGER } from "../../gossip/memberlist/config.ts";
 import type { Effect } from "../../gossip/memberlist/context.ts";
 import { type Random, seededRandom } from "../../gossip/random.ts";
+import { CommonEvents } from "../../gossip/serf/common_events.ts";
 import { DEFAULT_SERF_CONFIG, type SerfConfig } from "../../gossip/serf/config.ts";
 import type { SerfEvent } from "../../gossip/serf/events.ts";
 import type { Address } from "../../gossip/serf/rejoin.ts";
@@ -34,6 +35,8 @@ export interface WorldOptions {
   serf?: Partial<SerfConfig>;
   /** A node's tags; none by default. */
   tags?: (name: string) => Tags;
+  /** Each core keeps for itself what the others have too: the same life, with more time and memory. */
+  isApart?: boolean;
   /** Changes each core before it starts: how a deliberately broken build is made. */
   tamper?: (core: SerfCore) => void;
 }
@@ -49,6 +52,7 @@ export class World {
   readonly #options: WorldOptions;
   /** All cores are in one process: what they have in common is kept once. */
   readonly #claims = new Claims({ slots: CLAIM_SLOTS });
+  readonly #events = new CommonEvents();
   readonly #streams: SimStreams;
   #everyone: Address[] | undefined;
   #addresses = 0;
@@ -93,7 +97,8 @@ export class World {
     };
     const random = seededRandom(this.random.int(0x7fff_ffff));
     const serf = { ...DEFAULT_SERF_CONFIG, ...this.#options.serf };
-    const core = new SerfCore({ serf, memberlist: config, advertise, random, claims: this.#claims });
+    const common = this.#options.isApart ? {} : { claims: this.#claims, events: this.#events };
+    const core = new SerfCore({ serf, memberlist: config, advertise, random, ...common });
     this.#options.tamper?.(core);
     return core;
   }
