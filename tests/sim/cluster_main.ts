@@ -1,6 +1,6 @@
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { CANARIES, type Canary } from "./cluster_world.ts";
-import { runClusterScenario } from "./cluster_scenario.ts";
+import { clusterReplayCommand, type ClusterScenarioOptions, runClusterScenario } from "./cluster_scenario.ts";
 
 const PROFILES: readonly string[] = ["hypercore", "lan", "wan", "local"];
 
@@ -27,23 +27,21 @@ function main(args: readonly string[]): number {
   }
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
     const startMs = performance.now();
+    const options: ClusterScenarioOptions = {
+      seed,
+      nodes,
+      minutes,
+      loss,
+      profile: profile as Profile,
+      canary: canary as Canary | undefined,
+    };
     try {
-      const report = runClusterScenario({
-        seed,
-        nodes,
-        minutes,
-        loss,
-        profile: profile as Profile,
-        canary: canary as Canary | undefined,
-      });
+      const report = runClusterScenario(options);
       console.log(JSON.stringify({ seed, nodes, minutes, loss, profile, ...report }));
       console.log(`ok in ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
     } catch (error) {
       console.error(error);
-      console.error(
-        `Seed ${seed} fails. See it again: deno task sim:cluster --seed ${seed} --nodes ${nodes} --loss ${loss} ` +
-          `--minutes ${minutes} --profile ${profile}${canary ? ` --canary ${canary}` : ""}`,
-      );
+      console.error(`Seed ${seed} fails. See it again: ${clusterReplayCommand(options)}`);
       return 1;
     }
   }

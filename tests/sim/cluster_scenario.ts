@@ -28,6 +28,13 @@ export interface ClusterReport {
   gossipBytesPerNodeSecond: number;
 }
 
+/** The command that shows a run again. */
+export function clusterReplayCommand(options: ClusterScenarioOptions): string {
+  const { seed, nodes, loss, minutes, profile, canary } = options;
+  return `deno task sim:cluster --seed ${seed} --nodes ${nodes} --loss ${loss} --minutes ${minutes} ` +
+    `--profile ${profile}${canary ? ` --canary ${canary}` : ""}`;
+}
+
 /** Until a node's death is known to all: suspicion and its spread. */
 const DETECTION_MS = { lan: 40_000, hypercore: 150_000, wan: 150_000, local: 30_000 } as const;
 const HEAL_MS = 300_000;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { Violation } from "./checks.ts";
-import { runClusterScenario } from "./cluster_scenario.ts";
+import { clusterReplayCommand, runClusterScenario } from "./cluster_scenario.ts";
 import { CANARIES } from "./cluster_world.ts";
 
 const RUNS: { seed: number; nodes: number; profile: Profile; loss: number; minutes: number }[] = [
@@ -21,11 +21,11 @@ for (const run of RUNS) {
 Deno.test("simulated clusters with fresh seeds: every property holds", () => {
   for (let i = 0; i < 3; i++) {
     const seed = Math.floor(Math.random() * 0x7fff_ffff);
+    const options = { seed, nodes: 6, profile: "lan", loss: 0.05, minutes: 6 } as const;
     try {
-      runClusterScenario({ seed, nodes: 6, profile: "lan", loss: 0.05, minutes: 6 });
+      runClusterScenario(options);
     } catch (cause) {
-      const replay = `deno task sim:cluster --seed ${seed} --nodes 6 --loss 0.05 --minutes 6 --profile lan`;
-      throw new Error(`Seed ${seed} fails. See it again: ${replay}`, { cause });
+      throw new Error(`Seed ${seed} fails. See it again: ${clusterReplayCommand(options)}`, { cause });
     }
   }
 });
@@ -33,6 +33,11 @@ Deno.test("simulated clusters with fresh seeds: every property holds", () => {
 Deno.test("the same seed gives the same life of a cluster", () => {
   const options = { seed: 42, nodes: 5, profile: "lan", loss: 0.05, minutes: 4 } as const;
   assert.deepEqual(runClusterScenario(options), runClusterScenario(options));
+});
+
+Deno.test("what the agents of a world have in common changes nothing about their lives", () => {
+  const options = { seed: 43, nodes: 6, profile: "lan", loss: 0.05, minutes: 4 } as const;
+  assert.deepEqual(runClusterScenario(options), runClusterScenario({ ...options, isApart: true }));
 });
 
 for (const canary of CANARIES) {

@@ -1,4 +1,5 @@
 import type { Profile } from "../../gossip/memberlist/config.ts";
+import { clusterReplayCommand, type ClusterScenarioOptions, runClusterScenario } from "./cluster_scenario.ts";
 import { massRestart } from "./mass_restart.ts";
 import { replayCommand, runScenario, type ScenarioOptions } from "./scenario.ts";
 import { World } from "./world.ts";
@@ -6,7 +7,8 @@ import { World } from "./world.ts";
 /**
  * The long suite (`deno task sim:long`, a quarter of an hour and 8 GB): lives of many seeds and sizes, an idle cluster of a
  * thousand nodes, mass restarts of a thousand and of 4,500. Prints Markdown; exits with 1 where a property fails.
- * `--seed` gives the first seed of the fresh ones, `--only lives|idle|restarts` one part.
+ * `--seed` gives the first seed of the fresh ones, `--only lives|idle|restarts` one part. `--only clusters` are lives of
+ * whole agents, the last of them of a thousand: that takes long, and is run only when asked for.
  */
 const SIZES: readonly { nodes: number; seeds: number; minutes: number }[] = [
   { nodes: 3, seeds: 20, minutes: 20 },
@@ -17,6 +19,12 @@ const SIZES: readonly { nodes: number; seeds: number; minutes: number }[] = [
 ];
 const PROFILES: readonly Profile[] = ["lan", "hypercore", "local", "wan"];
 const RESTARTS = [1_000, 4_500];
+const CLUSTERS: readonly { nodes: number; minutes: number; profile: Profile }[] = [
+  { nodes: 60, minutes: 10, profile: "lan" },
+  { nodes: 60, minutes: 10, profile: "hypercore" },
+  { nodes: 300, minutes: 3, profile: "lan" },
+  { nodes: 1_000, minutes: 3, profile: "hypercore" },
+];
 
 interface Failure {
   command: string;
@@ -31,6 +39,7 @@ function main(args: readonly string[]): number {
   if (only === undefined || only === "lives") lives(seed, failures);
   if (only === undefined || only === "idle") idle();
   if (only === undefined || only === "restarts") restarts(failures);
+  if (only === "clusters") clusters(seed, failures);
   for (const { command, error } of failures) {
     console.error(error);
     console.error(`It fails. See it again: ${command}`);
@@ -104,6 +113,26 @@ function restarts(failures: Failure[]): void {
       );
     } catch (error) {
       failures.push({ command: "deno task sim:long --only restarts", error });
+    }
+  }
+}
+
+function clusters(seed: number, failures: Failure[]): void {
+  console.log(`\nSeed ${seed}.\n`);
+  console.log("| nodes | profile | minutes of trouble | repaired | healed | reschedules | moves | took |");
+  console.log("|---|---|---|---|---|---|---|---|");
+  for (const { nodes, minutes, profile } of CLUSTERS) {
+    const startMs = performance.now();
+    const options: ClusterScenarioOptions = { seed, nodes, minutes, profile, loss: 0.02 };
+    try {
+      const { repairMs, healMs, reschedules, moves } = runClusterScenario(options);
+      const took = ((performance.now() - startMs) / 60_000).toFixed(1);
+      const [repaired, healed] = [repairMs, healMs].map((ms) => `${ms / 1_000} s`);
+      console.log(
+        `| ${nodes} | ${profile} | ${minutes} | ${repaired} | ${healed} | ${reschedules} | ${moves} | ${took} min |`,
+      );
+    } catch (error) {
+      failures.push({ command: clusterReplayCommand(options), error });
     }
   }
 }
