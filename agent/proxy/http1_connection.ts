@@ -253,7 +253,7 @@ export class Http1Connection implements Watched {
     if (this.source.ended) this.#exchange?.clientEnded();
   };
 
-  readonly #onClientFailed = () => this.close();
+  readonly #onClientFailed = () => this.#end();
 
   async #passInterim(response: ResponseHead, buffer: Uint8Array): Promise<void> {
     if (this.#request.minor === 0) return;
