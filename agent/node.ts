@@ -242,7 +242,12 @@ export async function startNode(
     count: apiMetrics.httpRequest,
   });
   const httpListener = stack.use(
-    await listenHttp(app, { address: config.httpBindAddr, tls: config.apiTls, log }),
+    await listenHttp(app, {
+      address: config.httpBindAddr,
+      tls: config.apiTls,
+      log,
+      onRefused: apiMetrics.refusedConnection,
+    }),
   );
   // Disposed first: streams end before the ports close.
   stack.defer(() => shutdown.abort(new RuntimeError("unavailable", "Cannot go on: the agent is stopping")));

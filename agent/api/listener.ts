@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import http from "node:http";
 import http2 from "node:http2";
+import https from "node:https";
 import net from "node:net";
 import type { Log } from "../../runtime/log.ts";
 import type { HostPort, TlsFiles } from "../config.ts";
@@ -33,6 +34,10 @@ export interface ApiListenerOptions {
   log: Log;
   certificatePollMs?: number;
   handler: ReturnType<typeof apiHandler>;
+  /** Speaks HTTP/2 too, as gRPC needs it; on by default. */
+  http2?: boolean;
+  /** {@linkcode HEAD_TIMEOUT_MS} by default. */
+  headTimeoutMs?: number;
   /** Told of each connection that is one too many. */
   onRefused?: () => void;
 }
@@ -98,14 +103,17 @@ function oneAnswer(handler: ApiListenerOptions["handler"]): http.RequestListener
   };
 }
 
-function clearServer({ handler }: ApiListenerOptions) {
+function clearServer(
+  { handler, http2: isHttp2Spoken = true, headTimeoutMs = HEAD_TIMEOUT_MS }: ApiListenerOptions,
+) {
+  const http1Limits = http1LimitsOf(headTimeoutMs);
   const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, ...http1Limits }, oneAnswer(handler));
   const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
   h1.on("clientError", (_error, socket) => socket.destroy());
   h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
   const server = net.createServer((socket) => {
     const drop = () => socket.destroy();
-    const deadline = setTimeout(drop, HEAD_TIMEOUT_MS);
+    const deadline = setTimeout(drop, headTimeoutMs);
     socket.once("close", () => clearTimeout(deadline));
     socket.on("error", drop);
     socket.setNoDelay(true);
@@ -120,7 +128,8 @@ function clearServer({ handler }: ApiListenerOptions) {
       }
       clearTimeout(deadline);
       socket.unshift(head);
-      const isHttp2 = head.subarray(0, TELLING_BYTES).equals(PREFACE.subarray(0, TELLING_BYTES));
+      const isHttp2 = isHttp2Spoken &&
+        head.subarray(0, TELLING_BYTES).equals(PREFACE.subarray(0, TELLING_BYTES));
       (isHttp2 ? h2 : h1).emit("connection", socket);
     };
     socket.once("readable", peek);
@@ -130,9 +139,11 @@ function clearServer({ handler }: ApiListenerOptions) {
 }
 
 async function tlsServer(
-  { handler, log, certificatePollMs = CERTIFICATE_POLL_MS }: ApiListenerOptions,
+  options: ApiListenerOptions,
   { tls, stack }: { tls: TlsFiles; stack: AsyncDisposableStack },
 ) {
+  const { handler, log, certificatePollMs = CERTIFICATE_POLL_MS, http2: isHttp2Spoken = true } = options;
+  const { headTimeoutMs = HEAD_TIMEOUT_MS } = options;
   const files = stack.use(
     await CertificateFiles.open({
       ...tls,
@@ -145,24 +156,29 @@ async function tlsServer(
         log.error("new API certificate refused, the old one stays", { error: error.message }),
     }),
   );
-  const options = {
-    ...files.pair,
-    allowHTTP1: true,
-    handshakeTimeout: HEAD_TIMEOUT_MS,
-    settings: http2Settings,
-    minVersion: "TLSv1.2" as const,
-  };
-  const server = http2.createSecureServer({ ...options, maxSessionMemory: SESSION_MEBIBYTES }, handler);
+  const common = { ...files.pair, handshakeTimeout: headTimeoutMs, minVersion: "TLSv1.2" as const };
+  const server = isHttp2Spoken
+    ? http2.createSecureServer({
+      ...common,
+      allowHTTP1: true,
+      settings: http2Settings,
+      maxSessionMemory: SESSION_MEBIBYTES,
+    }, handler)
+    : https.createServer({
+      ...common,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      ...http1LimitsOf(headTimeoutMs),
+    }, handler);
   server.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
-  server.on("tlsClientError", (_error, socket) => socket.destroy());
+  server.on("tlsClientError", (_error: Error, socket: net.Socket) => socket.destroy());
   return { server: server as unknown as net.Server, inner: [] };
 }
 
-const http1Limits = {
-  headersTimeout: HEAD_TIMEOUT_MS,
+function http1LimitsOf(headersTimeout: number) {
   // Uploads and followed logs last as long as they last; each handler has its own bounds.
-  requestTimeout: 0,
-};
+  return { headersTimeout, requestTimeout: 0 };
+}
+
 const http2Settings = { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES };
 const SESSION_MEBIBYTES = 16;
 

@@ -207,6 +207,28 @@ Deno.test("an HTTP/2 connection has no more calls at once than the limit", async
   await new Promise<void>((resolve) => client.close(() => resolve()));
 });
 
+Deno.test("rule 8: whoever says nothing, or does not go on with TLS, is closed in time", async () => {
+  const dir = await Deno.makeTempDir();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => Deno.remove(dir, { recursive: true }));
+  const files = await writeCertificate(dir, "api");
+  const address = { host: "127.0.0.1", port: 0 };
+  for (
+    const [tls, http2] of [[undefined, true], [undefined, false], [files, true], [files, false]] as const
+  ) {
+    const options = { address, tls, http2, handler: echo, log: silentLog, headTimeoutMs: 100 };
+    await using listener = await listenApi(options);
+    for (const first of [[], [22, 3, 1, 2, 0]]) {
+      const socket = await connected(listener.address.port);
+      socket.on("error", () => {});
+      socket.resume();
+      const ended = new Promise((resolve) => socket.once("close", resolve));
+      if (first.length > 0 && tls) socket.write(Uint8Array.from(first));
+      await ended;
+    }
+  }
+});
+
 Deno.test("an address that is taken is named", async () => {
   await using listener = await listen();
   const { host, port } = listener.address;

@@ -1,82 +1,59 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Hono } from "hono";
-import type { Log } from "../../runtime/log.ts";
-import type { HostPort, TlsFiles } from "../config.ts";
-import { CertificateFiles } from "../proxy/certificate.ts";
+import { type ApiListener, type ApiListenerOptions, listenApi } from "../api/listener.ts";
 import type { Bindings } from "./app.ts";
 
-/** The HTTP port, open. */
-export interface HttpListener extends AsyncDisposable {
-  /** Where it listens; the real port when 0 was asked for. */
-  readonly address: HostPort;
-}
-
 /** How {@linkcode listenHttp} listens. */
-export interface HttpListenerOptions {
-  address: HostPort;
-  /** Serves TLS; changed files are taken up while running. */
-  tls?: TlsFiles;
-  log: Log;
-  certificatePollMs?: number;
+export type HttpListenerOptions = Omit<ApiListenerOptions, "handler" | "http2">;
+
+type App = Pick<Hono<{ Bindings: Bindings }>, "fetch">;
+
+/**
+ * Serves the HTTP API over HTTP/1.1, with the limits and times of the other API's port: Deno's own HTTP server bounds neither
+ * connections nor their silence. Throws an Error that names the address.
+ */
+export function listenHttp(app: App, options: HttpListenerOptions): Promise<ApiListener> {
+  return listenApi({
+    ...options,
+    http2: false,
+    handler: (request, response) => {
+      answer(app, request as IncomingMessage, response as ServerResponse).catch((error) => {
+        options.log.debug("a request ended early", { error: String(error) });
+        response.destroy();
+      });
+    },
+  });
 }
 
-/** Time that requests in flight get when the agent stops, milliseconds. */
-const CLOSE_MS = 1_000;
-/** How often the certificate's files are looked at, milliseconds. */
-const CERTIFICATE_POLL_MS = 2_000;
+async function answer(app: App, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const left = new AbortController();
+  response.on("close", () => left.abort());
+  const given = requestOf(request);
+  const answered = given === undefined
+    ? Response.json({ error: "Cannot read the request: its head is malformed" }, { status: 400 })
+    : await app.fetch(given, { remoteAddress: request.socket.remoteAddress ?? "", signal: left.signal });
+  const body = new Uint8Array(await answered.arrayBuffer());
+  const headers = Object.fromEntries(answered.headers);
+  if (request.method !== "HEAD") headers["content-length"] = String(body.length);
+  response.writeHead(answered.status, headers);
+  response.end(body);
+}
 
-/** Serves the HTTP API. Throws an Error that names the address. */
-export async function listenHttp(
-  app: Hono<{ Bindings: Bindings }>,
-  options: HttpListenerOptions,
-): Promise<HttpListener> {
-  const { address: { host }, tls, log } = options;
-  await using stack = new AsyncDisposableStack();
-  const closing = new AbortController();
-  const files = tls && stack.use(
-    await CertificateFiles.open({
-      ...tls,
-      pollMs: options.certificatePollMs ?? CERTIFICATE_POLL_MS,
-      onChange: (pair) => renew(pair),
-      onRefused: (error) =>
-        log.error("new certificate of the HTTP API refused, the old one stays", { error: error.message }),
-    }),
-  );
-  let server = serve(options.address.port, files?.pair);
-  const { port } = server.addr as Deno.NetAddr;
-  const endings = new Set<Promise<void>>();
-  const owned = stack.move();
-  return {
-    address: { host, port },
-    async [Symbol.asyncDispose]() {
-      await owned.disposeAsync();
-      const timer = setTimeout(() => closing.abort(), CLOSE_MS);
-      await Promise.all([server.shutdown(), ...endings]);
-      clearTimeout(timer);
-    },
-  };
-
-  function serve(onPort: number, pair?: { cert: string; key: string }): Deno.HttpServer {
-    try {
-      // A certificate is taken up by a second server beside the first, so the two must be able to share the port.
-      const shared = pair && { ...pair, reusePort: true };
-      return Deno.serve(
-        { hostname: host, port: onPort, signal: closing.signal, onListen() {}, ...shared },
-        (request, { remoteAddr }) => {
-          const remoteAddress = remoteAddr.transport === "tcp" ? remoteAddr.hostname : "";
-          return app.fetch(request, { remoteAddress, signal: request.signal });
-        },
-      );
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new Error(`Cannot listen on "${host}:${onPort}": ${reason}`, { cause: error });
+/** The same request as the web's APIs have it; undefined where they have none. */
+function requestOf(request: IncomingMessage): Request | undefined {
+  const { method = "GET", url = "/" } = request;
+  try {
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(request.headers)) {
+      if (value !== undefined) headers.set(name, String(value));
     }
-  }
-
-  function renew(pair: { cert: string; key: string }): void {
-    const old = server;
-    server = serve(port, pair);
-    log.info("certificate of the HTTP API renewed", { file: tls!.certFile });
-    const ending = old.shutdown().finally(() => endings.delete(ending));
-    endings.add(ending);
+    // Who was asked is told by the Host field alone.
+    const { pathname, search } = url.startsWith("/") ? new URL(`http://localhost${url}`) : new URL(url);
+    const body = method === "GET" || method === "HEAD"
+      ? undefined
+      : ReadableStream.from(request as AsyncIterable<Uint8Array<ArrayBuffer>>);
+    return new Request(`http://localhost${pathname}${search}`, { method, headers, body });
+  } catch {
+    return undefined;
   }
 }

@@ -4,6 +4,7 @@ import { Hono } from "hono";
 import { silentLog } from "../../runtime/log.ts";
 import { writeCertificate } from "../proxy/test_certificate.ts";
 import type { Bindings } from "./app.ts";
+import { MAX_CONNECTIONS } from "../api/listener.ts";
 import { listenHttp } from "./server.ts";
 
 const app = new Hono<{ Bindings: Bindings }>().get("/", (c) => c.text("page"));
@@ -44,4 +45,69 @@ Deno.test("an address that is taken is named", async () => {
   await using listener = await listenHttp(app, { address, log: silentLog });
   const taken = listenHttp(app, { address: listener.address, log: silentLog });
   await assert.rejects(taken, new RegExp(`Cannot listen on "127.0.0.1:${listener.address.port}"`));
+});
+
+Deno.test("rule 8: no more connections are open to the HTTP port than the limit; more are closed and told of", async () => {
+  let refused = 0;
+  const address = { host: "127.0.0.1", port: 0 };
+  await using listener = await listenHttp(app, { address, log: silentLog, onRefused: () => refused++ });
+  const { port } = listener.address;
+  const silent: Deno.Conn[] = [];
+  for (let n = 0; n < MAX_CONNECTIONS; n++) silent.push(await Deno.connect({ hostname: "127.0.0.1", port }));
+  using beyond = await Deno.connect({ hostname: "127.0.0.1", port });
+  assert.equal(await beyond.read(new Uint8Array(1)).catch(() => null), null);
+  assert.equal(refused, 1);
+  for (const conn of silent) conn.close();
+  // The server sees the room when it sees the ends of those connections.
+  const page = async () => await (await fetch(`http://127.0.0.1:${port}/`)).text();
+  while (await page().catch(() => "") !== "page");
+});
+
+Deno.test("a request comes to the application as it is, in the clear and by TLS, and a malformed one does not", async () => {
+  const seen: Record<string, string>[] = [];
+  const echo = new Hono<{ Bindings: Bindings }>().all("*", async (c) => {
+    const { method, path } = c.req;
+    const host = c.req.header("host")!, twice = c.req.header("x-twice") ?? "";
+    seen.push({ method, path, query: c.req.query("a") ?? "", host, twice, body: await c.req.text() });
+    return c.body("\u00e4", 201, { "x-answer": c.env.remoteAddress });
+  });
+  await using undo = new AsyncDisposableStack();
+  const dir = await Deno.makeTempDir();
+  undo.defer(() => Deno.remove(dir, { recursive: true }));
+  const curl = async (...args: string[]) => {
+    const { stdout } = await new Deno.Command("curl", { args: ["-s", "-i", "-k", "-m", "20", ...args] })
+      .output();
+    return new TextDecoder().decode(stdout);
+  };
+  for (const tls of [undefined, await writeCertificate(dir, "n1")]) {
+    const address = { host: "127.0.0.1", port: 0 };
+    await using listener = await listenHttp(echo, { address, tls, log: silentLog });
+    const origin = `${tls ? "https" : "http"}://127.0.0.1:${listener.address.port}`;
+    const body = ["-d", "text", "-H", "X-Twice: 1"];
+    const posted = await curl("--http2", ...body, "-H", "Host: n1", `${origin}/p/q?a=%20b`);
+    assert.match(posted, /^HTTP\/1\.1 201 [^]*x-answer: 127\.0\.0\.1\r\n[^]*\r\n\r\n\u00e4$/i);
+    assert.match(await curl("-I", "-H", "Host: n1", origin), /^HTTP\/1\.1 201 [^]*\r\n\r\n$/);
+    assert.match(await curl("--request-target", "nowhere", origin), /^(HTTP\/1\.1 400 [^]*|)$/);
+  }
+  const post = { method: "POST", path: "/p/q", query: " b", host: "n1", twice: "1", body: "text" };
+  const head = { method: "HEAD", path: "/", query: "", host: "n1", twice: "", body: "" };
+  assert.deepEqual(seen, [post, head, post, head]);
+});
+
+Deno.test("a client that leaves before its answer is noticed", async () => {
+  const asked = Promise.withResolvers<void>(), left = Promise.withResolvers<void>();
+  const slow = new Hono<{ Bindings: Bindings }>().get("/", async (c) => {
+    asked.resolve();
+    await new Promise((resolve) => c.env.signal.addEventListener("abort", resolve));
+    left.resolve();
+    return c.text("late");
+  });
+  const address = { host: "127.0.0.1", port: 0 };
+  await using listener = await listenHttp(slow, { address, log: silentLog });
+  const url = `http://127.0.0.1:${listener.address.port}/`;
+  const curl = new Deno.Command("curl", { args: ["-s", url], stdout: "null" }).spawn();
+  await asked.promise;
+  curl.kill("SIGKILL");
+  await curl.status;
+  await left.promise;
 });

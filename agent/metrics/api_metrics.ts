@@ -24,7 +24,7 @@ export class ApiMetrics {
     });
     this.#refused = new Counter({
       name: "hypercore_api_refused_connections_total",
-      help: "Connections to the API closed because there were as many as may be",
+      help: "Connections to a port of the API, gRPC or HTTP, closed because there were as many as may be",
       registers,
     });
   }
