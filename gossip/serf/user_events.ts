@@ -54,7 +54,7 @@ export class UserEvents {
   /** What is remembered, for a push/pull. Most of it is the same from one to the next: it is encoded once. */
   slots(): EventSlot[] {
     const slots = this.#slots.filter((slot) => slot !== undefined);
-    for (const slot of slots) slot.encoded ??= encodeSlot(slot).slice();
+    for (const slot of slots) slot.encoded ??= encodeSlot(inOrder(slot)).slice();
     return slots;
   }
 
@@ -75,4 +75,13 @@ export class UserEvents {
       passed: (ltime) => at = ltime % slots.length + 1,
     };
   }
+}
+
+/** A slot whose events stand in an order that does not depend on how they came: who knows the same says the same. */
+function inOrder({ ltime, events, hashes }: Slot): EventSlot {
+  if (events.length < 2) return { ltime, events };
+  const order = [...events.keys()].sort((a, b) =>
+    hashes[a] - hashes[b] || (events[a].name < events[b].name ? -1 : 1)
+  );
+  return { ltime, events: order.map((at) => events[at]) };
 }

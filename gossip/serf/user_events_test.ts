@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { decodeSerfPushPull, emptySerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
-import { hashBytes, utf8 } from "../codec/text.ts";
+import { hashBytes, NO_BYTES, utf8 } from "../codec/text.ts";
 import { MAX_EVENTS_PER_TIME, UserEvents } from "./user_events.ts";
 
 const event = (payload: Uint8Array, name = "e") => ({ ltime: 1, name, payload, coalesce: false });
@@ -24,6 +24,8 @@ Deno.test("hundreds of events of one Lamport time are told apart, and no more th
     assert.ok(verdicts.slice(MAX_EVENTS_PER_TIME).every((each) => each === "too-many"));
   }
 });
+
+const hashOf = (payload = NO_BYTES) => hashBytes(payload, 0, payload.length);
 
 /** The events of another node's push/pull that are not known here alike. */
 function told(other: UserEvents, own: UserEvents): string[] {
@@ -52,6 +54,10 @@ Deno.test("of a push/pull only those Lamport times are decoded of which it says 
   assert.deepEqual(told(other, one), ["4: e", "6: e", "6: f"]);
   take(one, 6, "f");
   assert.deepEqual(told(other, one), ["4: e"]);
+  // Within a time they come in another order as well.
+  for (const name of ["g", "h"]) take(one, 9, name);
+  for (const name of ["h", "g"]) take(other, 9, name);
+  assert.deepEqual(told(other, one), ["4: e"]);
   // A later time took an earlier one's place.
   take(other, 13);
   assert.deepEqual(told(other, one), ["4: e", "13: e"]);
@@ -64,7 +70,10 @@ Deno.test("what is kept of a push/pull says the same as what is encoded anew", (
     events.accept({ ltime, name: "e", payload: utf8("x".repeat(ltime)), coalesce: false });
     events.accept({ ltime, name: "f", payload: undefined, coalesce: false });
     const slots = events.slots();
-    const anew = slots.map(({ ltime, events }) => ({ ltime, events }));
+    const anew = slots.map(({ ltime, events }) => ({
+      ltime,
+      events: events.toSorted((a, b) => hashOf(a.payload) - hashOf(b.payload)),
+    }));
     const message = { ...emptySerfPushPull(), eventLTime: ltime };
     assert.deepEqual(
       encodeSerfPushPull({ ...message, events: slots }),
