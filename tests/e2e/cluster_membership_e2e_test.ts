@@ -54,11 +54,11 @@ Deno.test("membership of three agents with the key that the first one made", asy
   const n3 = await prepare(2, "--join", joinLine);
   const agents = [n1, n2, n3];
   let ids: string[] = [];
-  /** What a command that fails must leave as it was. */
+  /** What a command that fails must leave as it was. A member's status is not of it: that changes by itself, too. */
   const facts = async () => {
     const members: ListedMember[] = JSON.parse(await n1.ok("members", "--json"));
-    const { keys } = JSON.parse(await n1.ok("keys", "list", "--json"));
-    return { members: members.map(({ name, status, cordoned }) => ({ name, status, cordoned })), keys };
+    const rings = await Promise.all([n1, n2].map(async (agent) => await agent.ok("keys", "show", "--json")));
+    return { members: members.map(({ name, cordoned }) => ({ name, cordoned })), rings };
   };
 
   await step(test, "agents that start before their seed join it when it comes", async () => {
@@ -161,7 +161,7 @@ Deno.test("membership of three agents with the key that the first one made", asy
     async () => {
       await refuses(n1, [
         { args: ["force-leave", "nobody"], code: 1, err: /Cannot make node "nobody" leave: no member has / },
-        ...["n1", "n3"].map((name) => ({
+        ...["n1", "n2"].map((name) => ({
           args: ["force-leave", name, "--prune", "--json"],
           code: 1 as const,
           err: new RegExp(`Cannot make node "${name}" leave: it is alive; run "hypercore leave" on it$`, "m"),
