@@ -40,18 +40,28 @@ export async function readCgroupFacts(): Promise<CgroupFacts | undefined> {
   const found = cgroupMode(await Deno.readTextFile("/proc/self/mountinfo"));
   if (found === undefined) return undefined;
   const { mode, memoryRoot } = found;
-  // The root cgroup of v2 has no such file; the kernel without swap accounting has no swap files in any other.
   const hasSwapAccounting = mode === "v2"
-    ? await hasFileBelow(memoryRoot, "memory.swap.max")
+    ? await unifiedSwapAccounting(memoryRoot, () => kernelCountsSwap())
     : await exists(`${memoryRoot}/memory.memsw.limit_in_bytes`);
   return { mode, hasSwapAccounting };
 }
 
-async function hasFileBelow(root: string, file: string): Promise<boolean> {
-  for await (const entry of Deno.readDir(root)) {
-    if (entry.isDirectory && await exists(`${root}/${entry.name}/${file}`)) return true;
+/**
+ * Whether swap can be limited in the v2 hierarchy at `root`. The root cgroup itself has no files of memory: a cgroup
+ * below it tells that has them, and where there is none, as without systemd before the first container, `kernel` does.
+ */
+export async function unifiedSwapAccounting(root: string, kernel: () => Promise<boolean>): Promise<boolean> {
+  for await (const { name, isDirectory } of Deno.readDir(root)) {
+    if (!isDirectory || !await exists(`${root}/${name}/memory.max`)) continue;
+    return await exists(`${root}/${name}/memory.swap.max`);
   }
-  return false;
+  return await kernel();
+}
+
+/** A kernel that has swap counts it, unless it was started with the word not to. */
+async function kernelCountsSwap(): Promise<boolean> {
+  const isOff = /(^|\s)swapaccount=(0|n|off)(\s|$)/i.test(await Deno.readTextFile("/proc/cmdline"));
+  return !isOff && await exists("/proc/swaps");
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { CONTAINER_CAPABILITIES } from "./capabilities.ts";
-import { cgroupMode } from "./cgroup.ts";
+import { cgroupMode, unifiedSwapAccounting } from "./cgroup.ts";
 import { hostsFile } from "./host_files.ts";
 import { parseImageConfig } from "./image_config.ts";
 import { MAX_FILE_BYTES, readLayeredFile } from "./layered_fs.ts";
@@ -151,6 +151,22 @@ Deno.test("cgroup mode is read out of mountinfo", () => {
   assert.deepEqual(cgroupMode(v1), { mode: "v1", memoryRoot: "/sys/fs/cgroup/memory" });
   assert.deepEqual(cgroupMode(v1 + v2), { mode: "hybrid", memoryRoot: "/sys/fs/cgroup/memory" });
   assert.deepEqual(cgroupMode(v2), { mode: "v2", memoryRoot: "/sys/fs/cgroup/unified" });
+});
+
+Deno.test("swap is limited where a cgroup below the root can, and where none has memory yet, if the kernel can", async () => {
+  const root = await Deno.makeTempDir();
+  const counts = (kernel: boolean) => unifiedSwapAccounting(root, () => Promise.resolve(kernel));
+  try {
+    await Deno.mkdir(`${root}/init.scope`);
+    assert.deepEqual([await counts(true), await counts(false)], [true, false]);
+    await Deno.mkdir(`${root}/system.slice`);
+    await Deno.writeTextFile(`${root}/system.slice/memory.max`, "max\n");
+    assert.deepEqual([await counts(true), await counts(false)], [false, false]);
+    await Deno.writeTextFile(`${root}/system.slice/memory.swap.max`, "max\n");
+    assert.deepEqual([await counts(true), await counts(false)], [true, true]);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
 });
 
 Deno.test("resolv.conf: loopback servers give way to the upstream file, then to the fallback", () => {
