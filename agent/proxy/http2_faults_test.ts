@@ -35,23 +35,36 @@ Deno.test("a stream the client resets takes its request with it, before the answ
   }
 });
 
-Deno.test("a client that leaves within its upload takes the request with it", async () => {
-  const asked = Promise.withResolvers<void>(), gone = Promise.withResolvers<string>();
-  await using upstream = new TestUpstream(async (connection) => {
-    await connection.until(/some/);
-    asked.resolve();
-    gone.resolve(await connection.rest());
-  });
-  await using proxied = await proxyTo(upstream, { limits: SHORT });
-  const session = http2.connect(`http://127.0.0.1:${proxied.port}`);
-  session.on("error", () => {});
-  const stream = session.request({ ...APP, ":method": "POST" });
-  stream.on("error", () => {});
-  stream.write("some");
-  await asked.promise;
-  session.destroy();
-  assert.doesNotMatch(await gone.promise, /0\r\n\r\n$/);
-  await eventuallyIdle(proxied);
+Deno.test("an upload that is broken off never looks whole upstream, whether before the answer or within it", async () => {
+  const leave = {
+    resets: (stream: http2.ClientHttp2Stream) => stream.close(http2.constants.NGHTTP2_CANCEL),
+    leaves: (stream: http2.ClientHttp2Stream) => stream.session!.destroy(),
+  };
+  for (const how of ["resets", "leaves"] as const) {
+    for (const answer of ["", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"]) {
+      const asked = Promise.withResolvers<void>(), gone = Promise.withResolvers<string>();
+      await using upstream = new TestUpstream(async (connection) => {
+        await connection.until(/some/);
+        await connection.send(answer);
+        asked.resolve();
+        gone.resolve(await connection.rest());
+      });
+      await using proxied = await proxyTo(upstream, { limits: SHORT });
+      const session = http2.connect(`http://127.0.0.1:${proxied.port}`);
+      session.on("error", () => {});
+      const stream = session.request({ ...APP, ":method": "POST" });
+      stream.on("error", () => {});
+      const answered = once(stream, "response");
+      answered.catch(() => {});
+      stream.write("some");
+      await asked.promise;
+      if (answer) await answered;
+      leave[how](stream);
+      assert.doesNotMatch(await gone.promise, /0\r\n\r\n$/);
+      session.destroy();
+      await eventuallyIdle(proxied);
+    }
+  }
 });
 
 Deno.test("a client that resets stream after stream is disconnected", async () => {

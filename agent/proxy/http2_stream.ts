@@ -11,6 +11,8 @@ import { ChunkingSink, type ContentSink } from "./sink.ts";
 
 /** How long a request without Content-Length may take to show that it has no body; later it is sent as one in chunks. */
 const EMPTY_BODY_WAIT_MS = 2;
+/** Turns of the event loop within which a reset is told; two are the most that have been seen. */
+const RESET_TURNS = 5;
 /** Responses with content that a Response object cannot carry. */
 const RESET_CONTENT = 205;
 
@@ -116,6 +118,7 @@ export class Http2Stream implements Watched {
     if (announced >= 0) return announced;
     if (!this.#requestBody) return undefined;
     if (!await this.#requestBody.isEmpty(EMPTY_BODY_WAIT_MS)) return "chunked";
+    await this.#throwIfReset();
     // Servers want the zero from methods that mostly have a body (RFC 9110 §8.6).
     return ["POST", "PUT", "PATCH"].includes(this.request.method) ? 0 : undefined;
   }
@@ -197,7 +200,10 @@ export class Http2Stream implements Watched {
     if (contentLength >= 0 && total !== contentLength) {
       throw new HttpError(400, "the body is not as long as said");
     }
-    await chunking?.end();
+    if (chunking) {
+      await this.#throwIfReset();
+      await chunking.end();
+    }
   }
 
   /** Answers by itself. */
@@ -258,6 +264,17 @@ export class Http2Stream implements Watched {
   #touch(): void {
     if (this.#lingering) return;
     this.deadlineMs = this.#context.deadlines.nowMs + this.#context.limits.idleTimeoutMs;
+  }
+
+  /**
+   * To be called where only the end of the request's body says that it is whole. Deno's server ends it just so when the client
+   * resets the stream with CANCEL, as who breaks off an upload does, and tells of the reset by another way soon after.
+   */
+  async #throwIfReset(): Promise<void> {
+    for (let turn = 0; turn < RESET_TURNS && !this.#aborted; turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    this.#throwIfAborted();
   }
 
   #throwIfAborted(): void {
