@@ -22,7 +22,7 @@ const RESTARTS = [1_000, 4_500];
 const CLUSTERS: readonly { nodes: number; minutes: number; profile: Profile }[] = [
   { nodes: 60, minutes: 10, profile: "lan" },
   { nodes: 60, minutes: 10, profile: "hypercore" },
-  { nodes: 300, minutes: 3, profile: "lan" },
+  { nodes: 300, minutes: 3, profile: "hypercore" },
   { nodes: 1_000, minutes: 3, profile: "hypercore" },
 ];
 
