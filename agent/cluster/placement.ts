@@ -174,7 +174,7 @@ export class Placement {
     }
     if (candidates.length === 0) return new Error(`${what}: there is no node`);
     const byReason = new Map<string, string[]>();
-    for (const { id, name } of candidates) {
+    for (const { id, name } of candidates.toSorted((a, b) => a.name < b.name ? -1 : 1)) {
       const isSilent = this.#asked.has(id) && !this.#offers.has(id);
       const reason = this.#refusals.get(id) ?? (isSilent ? "did not answer" : "was not asked");
       byReason.set(reason, [...byReason.get(reason) ?? [], name]);

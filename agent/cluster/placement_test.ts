@@ -108,11 +108,14 @@ Deno.test("cordoned nodes, other nodes than the one named and broken constraints
   const placing = placement(nodes, { constraints: ["disk=ssd"] });
   assert.deepEqual(placing.ask(), ["c"]);
   placing.refused("c", "the port 80 is taken");
-  assert.equal(
-    placing.error().message,
-    'Cannot place "example/web:1": no node takes it (name-a: it is cordoned; name-b: constraint "disk=ssd" does not ' +
-      "hold; name-c: the port 80 is taken)",
-  );
+  const reasons =
+    '(name-a: it is cordoned; name-b: constraint "disk=ssd" does not hold; name-c: the port 80 is taken)';
+  assert.equal(placing.error().message, `Cannot place "example/web:1": no node takes it ${reasons}`);
+  // In whichever order the nodes became known.
+  const turned = placement(nodes.toReversed(), { constraints: ["disk=ssd"] });
+  turned.ask();
+  turned.refused("c", "the port 80 is taken");
+  assert.equal(turned.error().message, placing.error().message);
   assert.deepEqual(placement(nodes, { node: "name-c" }).ask(), ["c"]);
   assert.deepEqual(placement(nodes, { node: "c" }).ask(), ["c"]);
   const nowhere = placement(nodes, { node: "x" });

@@ -49,12 +49,12 @@ Deno.test("who did not answer is asked again, and waited for longer, before it i
     assert.deepEqual(waits, [OFFER_WAIT_MS, ...ASK_AGAIN_MS].slice(0, heard));
   }
   const { placer, waits } = scene(Infinity);
-  await assert.rejects(placer.choose(REQUEST), /name-self: no memory is left; name-other: did not answer/);
+  await assert.rejects(placer.choose(REQUEST), /name-other: did not answer; name-self: no memory is left/);
   assert.equal(waits.length, 1 + ASK_AGAIN_MS.length);
 });
 
 Deno.test("who refused is not asked again", async () => {
   const { placer, waits } = scene(1, encodeRefusal("no memory is left", "name-other"));
-  await assert.rejects(placer.choose(REQUEST), /name-self, name-other: no memory is left/);
+  await assert.rejects(placer.choose(REQUEST), /name-other, name-self: no memory is left/);
   assert.equal(waits.length, 1);
 });

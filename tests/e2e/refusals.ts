@@ -29,7 +29,7 @@ export async function refuses(
         const what = `hypercore ${args.map((word) => word.slice(0, 60)).join(" ")}`;
         assert.equal(outcome.code, code, `${what}: ${outcome.err}`);
         assert.match(outcome.err, /^hypercore: [^\n]+\n$/, what);
-        assert.match(outcome.err, err, what);
+        assert.match(outcome.err, err, `${what}: ${outcome.err}`);
         if (out === undefined) assert.equal(outcome.out, "", what);
         else out(outcome.out);
       }),
