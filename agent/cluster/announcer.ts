@@ -8,6 +8,7 @@ import {
 import {
   DELTA_REFILL_MS,
   EVENT_OVERHEAD_BYTES,
+  FOLLOW_UP_MS,
   HEARTBEAT_FULL_RATE_NODES,
   HEARTBEAT_MS,
   MAX_DELTAS,
@@ -56,7 +57,7 @@ export class Announcer {
     const events = updates.map(deltaEvent);
     if (!events.every((event) => event !== undefined)) return this.tick(options);
     this.#tokens -= events.length;
-    this.#said(options);
+    this.#said({ ...options, isNews: true });
     return events;
   }
 
@@ -71,7 +72,7 @@ export class Announcer {
     const event = isBehind ? deltaEvent(this.#own.since(this.#told)) : undefined;
     if (event === undefined) this.skipped++;
     this.#tokens = Math.max(0, this.#tokens - 1);
-    this.#said(options);
+    this.#said({ ...options, isNews: isBehind });
     return [event ?? heartbeatEvent(this.#own)];
   }
 
@@ -87,9 +88,11 @@ export class Announcer {
     this.#tokensAtMs = nowMs;
   }
 
-  #said({ nowMs, nodes }: { nowMs: number; nodes: number }): void {
+  #said({ nowMs, nodes, isNews }: { nowMs: number; nodes: number; isNews: boolean }): void {
     this.#told = this.#own.at;
-    this.#beatMs = nowMs + heartbeatMs(nodes) * (0.9 + 0.1 * this.#random.float());
+    const beatMs = heartbeatMs(nodes) * (0.9 + 0.1 * this.#random.float());
+    const followUpMs = FOLLOW_UP_MS * (1 + this.#random.float());
+    this.#beatMs = nowMs + (isNews ? Math.min(beatMs, followUpMs) : beatMs);
   }
 }
 

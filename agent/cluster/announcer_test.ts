@@ -3,7 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { HeartbeatSchema, StateUpdateSchema } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { seededRandom } from "../../gossip/random.ts";
 import { Announcer, heartbeatMs } from "./announcer.ts";
-import { HEARTBEAT_MS, MAX_DELTAS, MAX_EVENT_BYTES } from "./limits.ts";
+import { FOLLOW_UP_MS, HEARTBEAT_MS, MAX_DELTAS, MAX_EVENT_BYTES } from "./limits.ts";
 import { OwnState } from "./own_state.ts";
 import { local, spawnRequest, workload } from "./testing.ts";
 import { GOSSIP } from "./tags.ts";
@@ -33,6 +33,25 @@ Deno.test("rule 2b: a change is told at once; a heartbeat follows when nothing e
   const [beat] = announcer.tick({ nowMs: nextMs, nodes: 3 });
   assert.equal(beat.name, GOSSIP.heartbeat);
   assert.equal(fromBinary(HeartbeatSchema, beat.payload).version, 1n);
+});
+
+Deno.test("in a large cluster a heartbeat follows news soon, and then they are as rare as there are nodes", () => {
+  const own = new OwnState({ node: { id: "a", name: "a", ip: "" }, agentVersion: "1", incarnation: 7n });
+  const announcer = new Announcer({ own, random: seededRandom(1) });
+  const nodes = 1_000;
+  let nowMs = 0;
+  const large = "x".repeat(MAX_EVENT_BYTES);
+  // By a difference, and by a heartbeat in its place.
+  for (const [args, name] of [[[], GOSSIP.stateDelta], [[large], GOSSIP.heartbeat]] as const) {
+    const state = local([workload("w", { sourceRequest: spawnRequest({ args: [...args] }) })]);
+    const updates = own.update(state, { steadyMs: nowMs, wallMs: nowMs });
+    assert.deepEqual(announcer.changed(updates, { nowMs, nodes }).map((event) => event.name), [name]);
+    const soonMs = announcer.nextMs();
+    assert.ok(soonMs >= nowMs + FOLLOW_UP_MS && soonMs <= nowMs + 2 * FOLLOW_UP_MS);
+    assert.equal(announcer.tick({ nowMs: soonMs, nodes })[0].name, GOSSIP.heartbeat);
+    assert.ok(announcer.nextMs() >= soonMs + 0.9 * heartbeatMs(nodes));
+    nowMs = soonMs;
+  }
 });
 
 Deno.test("many changes in a row are told as what they come to", () => {

@@ -4,6 +4,11 @@
 export const HEARTBEAT_MS = 5_000;
 /** With more nodes each says it as much less often as there are more. */
 export const HEARTBEAT_FULL_RATE_NODES = 50;
+/**
+ * News is followed by a heartbeat after this to twice this, milliseconds, however many nodes there are: whoever missed the
+ * news learns of it by then.
+ */
+export const FOLLOW_UP_MS = 10_000;
 /** Missed heartbeats after which a node's state is taken for stale. */
 export const MISSED_HEARTBEATS = 3;
 /** The original's state fragments are sent this often while a member reads no others, milliseconds. */
