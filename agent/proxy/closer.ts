@@ -1,3 +1,4 @@
+import { isSecure } from "./conn.ts";
 import type { Counters } from "./counters.ts";
 import type { Deadlines, Watched } from "./deadlines.ts";
 import type { ProxyLimits } from "./limits.ts";
@@ -139,10 +140,6 @@ export class Closer implements Watched {
     for (const conn of this.#sought.values()) closeQuietly(conn);
     this.#sought.clear();
   }
-}
-
-function isSecure(conn: Deno.Conn): boolean {
-  return "handshake" in conn;
 }
 
 async function finish(conn: Deno.Conn, last: Uint8Array | undefined): Promise<void> {

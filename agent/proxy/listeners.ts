@@ -8,6 +8,7 @@ import {
   stopAccepting,
 } from "./accepting.ts";
 import { Source } from "./source.ts";
+import { isSecure } from "./conn.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import { Http1Connection } from "./http1_connection.ts";
 import { Http2Connection, isHttp2Preface } from "./http2_connection.ts";
@@ -133,7 +134,7 @@ export class Listeners {
   /** HTTP/2 by ALPN, or by prior knowledge (RFC 9113 §3.3) on a plain connection; HTTP/1.1 otherwise. */
   async #front(conn: Deno.Conn, hostPort: number, opening: Opening): Promise<Connection> {
     const { context } = this.options;
-    const secure = "handshake" in conn;
+    const secure = isSecure(conn);
     const { hostname } = conn.remoteAddr as Deno.NetAddr;
     const address = hostname.startsWith("::ffff:") ? hostname.slice("::ffff:".length) : hostname;
     const client: ClientInfo = { address, hostPort, secure };

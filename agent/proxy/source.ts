@@ -1,4 +1,5 @@
 import type { BufferPool } from "./buffers.ts";
+import { isSecure } from "./conn.ts";
 import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
 
@@ -26,7 +27,7 @@ export class Source {
 
   constructor(private readonly conn: Deno.Conn, private readonly pool: BufferPool) {
     this.buffer = pool.takeSmall();
-    this.#isSecure = "handshake" in conn;
+    this.#isSecure = isSecure(conn);
   }
 
   get buffered(): number {
