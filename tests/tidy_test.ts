@@ -43,7 +43,9 @@ interface Source {
 
 const files = trackedFiles();
 const sources = files.filter(({ path }) => path.endsWith(".ts") && !path.startsWith("proto/gen/"));
-const code = sources.filter(({ path }) => !/_test\.ts$|^tests\/|\/testing(\/|\.ts$)|^tools\//.test(path));
+const code = sources.filter(({ path }) =>
+  !/_test\.ts$|\/test_\w+\.ts$|^tests\/|\/testing(\/|\.ts$)|^tools\//.test(path)
+);
 
 Deno.test("no file imports what its folder may not know", () => {
   const wrong = code.flatMap(({ path, text }) =>

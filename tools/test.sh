@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make test: installs what is missing, runs every check and every test, and ends with a line "N passed, N failed".
+# make test: installs what is missing, runs every check and every test, and ends with what failed and a line "N passed, N failed".
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 cd "$root"
@@ -9,6 +9,7 @@ tools/setup.sh test
 passed=0 failed=0
 logs=$(mktemp -d)
 log=$logs/now
+: >"$logs/failures"
 declare -A beside=()
 end() {
   local name
@@ -24,7 +25,7 @@ check() {
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
-    echo "FAILED: $what" >&2
+    echo "FAILED: $what" >>"$logs/failures"
   fi
 }
 
@@ -35,10 +36,12 @@ count() {
   [ -n "$counts" ] || counts="0 1"
   passed=$((passed + ${counts% *}))
   failed=$((failed + ${counts#* }))
-  if [ "$status" != 0 ] && [ "${counts#* }" = 0 ]; then
-    failed=$((failed + 1))
-    echo "FAILED: $what" >&2
-  fi
+  [ "$status" = 0 ] && return
+  [ "${counts#* }" != 0 ] || failed=$((failed + 1))
+  {
+    echo "FAILED: $what"
+    if grep -q '^ ERRORS $' "$from"; then sed -n '/^ ERRORS $/,$p' "$from"; else tail -n 50 "$from"; fi
+  } >>"$logs/failures"
 }
 
 tests() {
@@ -80,5 +83,6 @@ tests "end-to-end tests" "${e2e[@]}"
 finish clusters "tests of clusters"
 finish interop "tests with Serf agents"
 
+cat "$logs/failures"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -5,7 +5,8 @@ import { Counters } from "./counters.ts";
 import { Deadlines } from "./deadlines.ts";
 import { makeNodeCertificate, TestNode } from "./hop/test_node.ts";
 import { writeCertificate } from "./test_certificate.ts";
-import { appRoute, freePort, recordingLog, socketsOf, TestUpstream } from "./test_support.ts";
+import { freePort } from "../../tests/support/free_port.ts";
+import { appRoute, recordingLog, socketsOf, TestUpstream } from "./test_support.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
 const LONG = { handshakeTimeoutMs: 600_000, headTimeoutMs: 600_000, keepAliveTimeoutMs: 600_000 };

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { openCLibrary } from "./c_library.ts";
 import { setNoDelayOnListeners } from "./no_delay.ts";
-import { freePort, socketsOf } from "./test_support.ts";
+import { freePort } from "../../tests/support/free_port.ts";
+import { socketsOf } from "./test_support.ts";
 
 const IPPROTO_TCP = 6, TCP_NODELAY = 1;
 

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import tls from "node:tls";
+import { freePort } from "../../tests/support/free_port.ts";
 import { openProxy } from "./mod.ts";
 import {
   appRoute,
   echo,
   exchangeRaw,
-  freePort,
   proxyTo,
   RawConnection,
   recordingLog,

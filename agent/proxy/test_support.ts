@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { freePort } from "../../tests/support/free_port.ts";
 import type { Proxy, ProxyOptions, Route } from "./mod.ts";
 import { openProxy } from "./mod.ts";
 import { writeAll } from "./sink.ts";
@@ -12,12 +13,6 @@ export function recordingLog() {
   const add = (message: string, fields?: Record<string, unknown>) =>
     void lines.push(`${message} ${JSON.stringify(fields ?? {})}`);
   return { lines, debug: add, info: add, warn: add, error: add };
-}
-
-/** A port nobody listens on right now. */
-export function freePort(hostname = "127.0.0.1"): number {
-  using listener = Deno.listen({ hostname, port: 0 });
-  return listener.addr.port;
 }
 
 /** A connection with reads that wait for what is expected. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { createServer, type Socket } from "node:net";
+import { freePort } from "../../tests/support/free_port.ts";
 import { createSerf, nodeStream, SocketTransport } from "../mod.ts";
 import type { ByteStream } from "./transport.ts";
 
@@ -84,7 +85,7 @@ Deno.test("members whose TCP port is another listener's join, exchange state and
   const tls = Promise.withResolvers<number>();
   await using stack = new AsyncDisposableStack();
   const member = async (name: string) => {
-    const transport = SocketTransport.bind({ host: HOST, port: 0, listenStreams: false });
+    const transport = SocketTransport.bind({ host: HOST, port: freePort(HOST), listenStreams: false });
     const serf = stack.use(
       await createSerf({
         name,

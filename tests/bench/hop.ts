@@ -1,7 +1,7 @@
 import { makeNodeCertificate } from "../../agent/proxy/hop/test_node.ts";
 import { fingerprintOf, hopSecret, type Upstream } from "../../agent/proxy/mod.ts";
 import { writeCertificate } from "../../agent/proxy/test_certificate.ts";
-import { freePort } from "../../agent/proxy/test_support.ts";
+import { freePort } from "../support/free_port.ts";
 import type { HopProcessOptions } from "./support/hop_process.ts";
 import { cpuMs, wrk } from "./support/measure.ts";
 import { type Peer, start, startNginxNode, startUpstream } from "./support/proxy_peers.ts";

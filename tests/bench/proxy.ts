@@ -1,5 +1,5 @@
 import { writeCertificate } from "../../agent/proxy/test_certificate.ts";
-import { freePort } from "../../agent/proxy/test_support.ts";
+import { freePort } from "../support/free_port.ts";
 import { proxyMemoryBench } from "./proxy_memory.ts";
 import { constantRate } from "./support/constant_rate.ts";
 import {

@@ -2,7 +2,7 @@ import http2 from "node:http2";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { writeCertificate } from "../../agent/proxy/test_certificate.ts";
-import { freePort } from "../../agent/proxy/test_support.ts";
+import { freePort } from "../support/free_port.ts";
 import { machineFacts } from "./support/agent.ts";
 import { rssMiB, wrk } from "./support/measure.ts";
 import type { MemoryProcessOptions, ProxyMemory } from "./support/proxy_memory_process.ts";

@@ -1,4 +1,4 @@
-import { SocketTransport } from "../../gossip/mod.ts";
+import { freePort } from "../support/free_port.ts";
 
 /** Longest wait for anything an agent should do. */
 const DEADLINE_MS = 60_000;
@@ -30,8 +30,8 @@ export class SerfAgent implements AsyncDisposable {
     options: { host?: string; port?: number; netns?: string } = {},
   ): Promise<SerfAgent> {
     const host = options.host ?? "127.0.0.1";
-    const port = options.port ?? await freePort(options.netns ? "127.0.0.1" : host.replace(/[[\]]/g, ""));
-    const rpc = `127.0.0.1:${await freePort("127.0.0.1")}`;
+    const port = options.port ?? freePort(options.netns ? "127.0.0.1" : host.replace(/[[\]]/g, ""));
+    const rpc = `127.0.0.1:${freePort("127.0.0.1")}`;
     const flags = [
       "agent",
       `-node=${name}`,
@@ -133,12 +133,6 @@ export async function until<T>(
     if (performance.now() > end) throw new Error(`Cannot see that ${what}: waited ${deadlineMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-}
-
-/** A port that is free for UDP and TCP at this moment. */
-export async function freePort(host: string): Promise<number> {
-  await using transport = SocketTransport.bind({ host, port: 0 });
-  return transport.local.port;
 }
 
 /** Installs the package where it is missing. */

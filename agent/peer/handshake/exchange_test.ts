@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import tls from "node:tls";
+import { freePort } from "../../../tests/support/free_port.ts";
 import { loadPeerCertificate, type PeerCertificate } from "../certificate.ts";
 import { openTls } from "../testing.ts";
 import { dialPeer, PROTOCOL } from "./dial.ts";
@@ -127,7 +128,7 @@ Deno.test("a dial ends with its signal, before and amid the handshake, and where
   soon.abort(reason);
   await assert.rejects(dialled, reason);
 
-  const port = await freePort();
+  const port = freePort();
   await assert.rejects(dialPeer({ ...silent.peer, port }, options), /ECONNREFUSED/);
 });
 
@@ -241,15 +242,6 @@ async function text(socket: net.Socket): Promise<string> {
     all += (chunk as { toString(encoding: string): string }).toString("latin1");
   }
   return all;
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function is(refusal: Refusal, by: "us" | "peer") {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { echo, exchangeRaw, freePort, RawConnection, TestUpstream } from "../test_support.ts";
+import { freePort } from "../../../tests/support/free_port.ts";
+import { echo, exchangeRaw, RawConnection, TestUpstream } from "../test_support.ts";
 import { eventually, local, pair, TestNode } from "./test_node.ts";
 
 const GET = "GET /p HTTP/1.1\r\nHost: app.test\r\n\r\n";

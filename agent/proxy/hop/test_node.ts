@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { type HopIdentity, openProxy, type PeerUpstream, type Proxy, type ProxyOptions } from "../mod.ts";
 import type { LocalUpstream, Route, StaleRoute, Upstream } from "../mod.ts";
-import { freePort, recordingLog } from "../test_support.ts";
+import { freePort } from "../../../tests/support/free_port.ts";
+import { recordingLog } from "../test_support.ts";
 import { fingerprintOf, HOP_SERVER_NAME, hopSecret } from "./protocol.ts";
 
 /** A certificate as nodes have it, PEM. */
