@@ -58,7 +58,7 @@ async function https(
     tls,
     limits: { shutdownGraceMs: 0, ...limits },
   });
-  const port = freePort(host);
+  const port = freePort();
   assert.deepEqual(await proxy.apply([appRoute(port, upstream.port)]), []);
   return {
     proxy,

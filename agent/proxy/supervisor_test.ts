@@ -112,7 +112,7 @@ Deno.test("IPv4 and IPv6 are served alike, and the client's address is told apar
     limits: SHORT,
   });
   await using _ = proxy;
-  const port = freePort("::");
+  const port = freePort();
   assert.deepEqual(await proxy.apply([appRoute(port, upstream.port, "::1")]), []);
   for (const [host, address, node] of [["127.0.0.1", "127.0.0.1", "127.0.0.1"], ["::1", "::1", '"[::1]"']]) {
     using client = await RawConnection.open(port, host);

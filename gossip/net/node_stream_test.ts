@@ -85,7 +85,7 @@ Deno.test("members whose TCP port is another listener's join, exchange state and
   const tls = Promise.withResolvers<number>();
   await using stack = new AsyncDisposableStack();
   const member = async (name: string) => {
-    const transport = SocketTransport.bind({ host: HOST, port: freePort(HOST), listenStreams: false });
+    const transport = SocketTransport.bind({ host: HOST, port: freePort(), listenStreams: false });
     const serf = stack.use(
       await createSerf({
         name,

@@ -143,7 +143,7 @@ async function startNodes(
       certificate: await makeNodeCertificate(),
       secrets,
       bindHosts: [address],
-      port: freePort(address),
+      port: freePort(),
     };
     const options: HopProcessOptions = { port, upstream, workers, identity, tls };
     const script = new URL("./support/hop_process.ts", import.meta.url).pathname;

@@ -30,8 +30,8 @@ export class SerfAgent implements AsyncDisposable {
     options: { host?: string; port?: number; netns?: string } = {},
   ): Promise<SerfAgent> {
     const host = options.host ?? "127.0.0.1";
-    const port = options.port ?? freePort(options.netns ? "127.0.0.1" : host.replace(/[[\]]/g, ""));
-    const rpc = `127.0.0.1:${freePort("127.0.0.1")}`;
+    const port = options.port ?? freePort();
+    const rpc = `127.0.0.1:${freePort()}`;
     const flags = [
       "agent",
       `-node=${name}`,

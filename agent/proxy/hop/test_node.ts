@@ -53,8 +53,7 @@ export class TestNode implements AsyncDisposable {
   ) {}
 
   static async open(options: TestNodeOptions = {}): Promise<TestNode> {
-    const { node = "node", address = "127.0.0.1", port = freePort(address), alone = false, ...rest } =
-      options;
+    const { node = "node", address = "127.0.0.1", port = freePort(), alone = false, ...rest } = options;
     const { secrets = [hopSecret(new Uint8Array(32))] } = rest;
     const stale: StaleRoute[] = [];
     const proxy = await openProxy({
@@ -66,7 +65,7 @@ export class TestNode implements AsyncDisposable {
       limits: { shutdownGraceMs: 200, staleRouteWaitMs: 0, ...rest.limits },
     });
     const certificate = await makeNodeCertificate();
-    const identity = { node, certificate, secrets, bindHosts: [address], port: freePort(address) };
+    const identity = { node, certificate, secrets, bindHosts: [address], port: freePort() };
     if (!alone) await proxy.setHop(identity);
     return new TestNode(proxy, identity, port, stale);
   }
