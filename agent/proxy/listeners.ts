@@ -16,6 +16,7 @@ import type { PortFailure } from "./mod.ts";
 import { listenTls } from "./no_delay.ts";
 import type { KeyPair } from "./worker_messages.ts";
 import { closeQuietly } from "./sink.ts";
+import { whenFree } from "./when_free.ts";
 
 export interface ListenersOptions {
   context: WorkerContext;
@@ -55,7 +56,7 @@ export class Listeners {
       if (old && !isRenewed) continue;
       try {
         // The new listeners take connections before the old ones stop.
-        this.#open.set(hostPort, this.#listen(hostPort));
+        this.#open.set(hostPort, await this.#listen(hostPort));
         if (old) await stopAccepting(old);
       } catch (error) {
         failures.push({ hostPort, reason: error instanceof Error ? error.message : String(error) });
@@ -79,20 +80,18 @@ export class Listeners {
     await stopAccepting(accepting);
   }
 
-  #listen(port: number): Accepting[] {
+  async #listen(port: number): Promise<Accepting[]> {
     const listeners: Deno.Listener[] = [];
-    const tls = this.options.plainPorts.includes(port) ? undefined : this.#tls;
+    const { bindHosts, http2, plainPorts } = this.options;
+    const tls = plainPorts.includes(port) ? undefined : this.#tls;
     try {
-      for (const hostname of this.options.bindHosts) {
-        const listener = tls
-          ? listenTls({
-            hostname,
-            port,
-            reusePort: true,
-            ...tls,
-            alpnProtocols: this.options.http2 ? ["h2", "http/1.1"] : ["http/1.1"],
-          })
-          : Deno.listen({ hostname, port, reusePort: true, tcpBacklog: 4096 });
+      for (const hostname of bindHosts) {
+        const address = { hostname, port, reusePort: true };
+        const listener = await whenFree(() =>
+          tls
+            ? listenTls({ ...address, ...tls, alpnProtocols: http2 ? ["h2", "http/1.1"] : ["http/1.1"] })
+            : Deno.listen({ ...address, tcpBacklog: 4096 })
+        );
         listeners.push(listener);
       }
     } catch (error) {

@@ -3,6 +3,7 @@ import { sumStats } from "./counters.ts";
 import { fingerprintOf } from "./hop/protocol.ts";
 import { DEFAULT_LIMITS, PLAIN_HTTP_PORT, type ProxyLimits } from "./limits.ts";
 import type { HopIdentity, PortFailure, Proxy, ProxyOptions, ProxyStats, Route } from "./mod.ts";
+import { whenFree } from "./when_free.ts";
 import { WorkerHandle } from "./worker_handle.ts";
 
 const TLS_POLL_MS = 2_000;
@@ -115,7 +116,7 @@ class Supervisor implements Proxy {
       const before = this.#hop;
       const { bindHosts, port } = identity;
       const isOpen = before?.port === port && before.bindHosts.join() === bindHosts.join();
-      const taken = isOpen ? undefined : this.#probe(port, bindHosts);
+      const taken = isOpen ? undefined : await this.#probe(port, bindHosts);
       const [failure] = taken ? [{ reason: taken }] : await this.#sendHop(identity);
       if (!failure) {
         this.#hop = identity;
@@ -147,7 +148,7 @@ class Supervisor implements Proxy {
     const wanted = new Set([...this.#routes.map((route) => route.hostPort), ...this.#reserved.keys()]);
     const failures = new Map<number, string>();
     for (const port of wanted) {
-      const taken = this.#ports.has(port) ? undefined : this.#probe(port);
+      const taken = this.#ports.has(port) ? undefined : await this.#probe(port);
       if (taken !== undefined) failures.set(port, taken);
     }
     this.#ports = new Set([...wanted].filter((port) => !failures.has(port)));
@@ -203,9 +204,9 @@ class Supervisor implements Proxy {
    * Workers share a port, and so could another process of this user, unnoticed: a bind that shares with nobody tells
    * whether the port is free. Returns the reason if it is not.
    */
-  #probe(port: number, bindHosts = this.options.bindHosts): string | undefined {
+  async #probe(port: number, bindHosts = this.options.bindHosts): Promise<string | undefined> {
     try {
-      for (const hostname of bindHosts) Deno.listen({ hostname, port }).close();
+      for (const hostname of bindHosts) await whenFree(() => Deno.listen({ hostname, port }).close());
       return undefined;
     } catch (error) {
       if (error instanceof Deno.errors.AddrInUse) return "the port is taken by another program";

@@ -86,6 +86,15 @@ Deno.test("a taken port fails alone, also when its owner would share it", async 
   );
 });
 
+Deno.test("a port that is in use for another moment, as by a program that is being started, is waited for", async () => {
+  await using proxied = await proxyTo(undefined, { limits: SHORT });
+  const port = freePort();
+  const held = Deno.listen({ hostname: "127.0.0.1", port });
+  setTimeout(() => held.close(), 50);
+  assert.deepEqual(await proxied.proxy.apply([appRoute(port, 1)]), []);
+  assert.match(await exchangeRaw(port, LAST_GET), /^HTTP\/1\.1 502 /);
+});
+
 Deno.test("a reserved port is open until released, or until a route has taken it over", async () => {
   await using proxied = await proxyTo(undefined, { limits: SHORT });
   const port = freePort();

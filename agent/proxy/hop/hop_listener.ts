@@ -12,6 +12,7 @@ import { Http1Connection } from "../http1_connection.ts";
 import { listenTls } from "../no_delay.ts";
 import { closeQuietly, writeAll } from "../sink.ts";
 import { Source } from "../source.ts";
+import { whenFree } from "../when_free.ts";
 import type { HopIdentity } from "./contract.ts";
 import { Openings } from "./openings.ts";
 import {
@@ -54,7 +55,7 @@ export class HopListener {
     const before = this.#identity;
     const fingerprint = fingerprintOf(identity.certificate.cert);
     if (!before || describe(before) !== describe(identity)) {
-      const accepting = this.#listen(identity, fingerprint);
+      const accepting = await this.#listen(identity, fingerprint);
       // The new listeners take connections before the old ones stop.
       const old = this.#accepting;
       this.#accepting = accepting;
@@ -75,14 +76,13 @@ export class HopListener {
     await closeAll(this.#connections, graceMs);
   }
 
-  #listen(identity: HopIdentity, fingerprint: string): Accepting[] {
+  async #listen(identity: HopIdentity, fingerprint: string): Promise<Accepting[]> {
     const { bindHosts, port, certificate } = identity;
     const listeners: Deno.Listener<Deno.Conn>[] = [];
     try {
       for (const hostname of bindHosts) {
-        listeners.push(
-          listenTls({ hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] }),
-        );
+        const options = { hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] };
+        listeners.push(await whenFree(() => listenTls(options)));
       }
     } catch (error) {
       for (const listener of listeners) closeQuietly(listener);

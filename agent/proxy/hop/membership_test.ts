@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { freePort } from "../../../tests/support/free_port.ts";
 import { once } from "node:events";
 import tls from "node:tls";
 import { echo, exchangeRaw, RawConnection, TestUpstream } from "../test_support.ts";
@@ -206,6 +207,16 @@ Deno.test("a node takes a new certificate, and those who pin it reach it", async
   assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 200 /);
   await a.serve(b.asUpstream());
   assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 502 /);
+});
+
+Deno.test("a hop port that is in use for another moment is waited for", async () => {
+  await using upstream = new TestUpstream(echo);
+  await using nodes = await pair(upstream);
+  const held = Deno.listen({ hostname: "127.0.0.2", port: freePort() });
+  setTimeout(() => held.close(), 50);
+  await nodes.b.proxy.setHop({ ...nodes.b.identity, port: held.addr.port });
+  await nodes.a.proxy.apply([nodes.a.route(nodes.b.asUpstream({ port: held.addr.port }))]);
+  assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 200 /);
 });
 
 Deno.test("a hop port that is taken is an error that names it, and what was there goes on", async () => {
