@@ -270,7 +270,11 @@ Deno.test("the HTTP API refuses bad requests by status and reason", async () => 
   assert.equal(await spawn("x".repeat(10 << 20)), 413);
   assert.equal(await spawn('{"image_ref":"web:1","x":1}'), 400);
   assert.equal(await spawn('{"image_ref":"web:1","ports":{"70000":80}}'), 400);
-  assert.match(await raw(agent.node.httpAddress.port, "evil.example"), /^HTTP\/1.1 403/);
+  const { port } = agent.node.httpAddress;
+  assert.match(await raw(port, "evil.example"), /^HTTP\/1.1 403/);
+  assert.match(await raw(port, "localhost\r\nHost: evil.example"), /^HTTP\/1.1 403/);
+  assert.match(await raw(port, "evil.example", { target: "http://localhost/healthz" }), /^HTTP\/1.1 403/);
+  assert.match(await raw(port, "localhost", { target: "http://evil.example/healthz" }), /^HTTP\/1.1 200/);
 });
 
 Deno.test("a client that leaves ends its spawn", async () => {
@@ -353,10 +357,10 @@ async function* execOf(id: string, args: string[]) {
 }
 
 /** One GET with a Host header of one's own, which fetch does not allow. */
-function raw(port: number, host: string): Promise<string> {
+function raw(port: number, host: string, { target = "/healthz" } = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(port, "127.0.0.1", () => {
-      socket.write(`GET /healthz HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+      socket.write(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
     });
     let text = "";
     socket.on("data", (chunk) => text += chunk);

@@ -1,4 +1,5 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
+import { getRequestListener, RequestError } from "@hono/node-server";
 import type { Hono } from "hono";
 import { type ApiListener, type ApiListenerOptions, listenApi } from "../api/listener.ts";
 import type { Bindings } from "./app.ts";
@@ -10,50 +11,34 @@ type App = Pick<Hono<{ Bindings: Bindings }>, "fetch">;
 
 /**
  * Serves the HTTP API over HTTP/1.1, with the limits and times of the other API's port: Deno's own HTTP server bounds neither
- * connections nor their silence. Throws an Error that names the address.
+ * connections nor their silence. An answer goes out as it comes, no faster than its client reads. Throws an Error that names
+ * the address.
  */
 export function listenHttp(app: App, options: HttpListenerOptions): Promise<ApiListener> {
+  const answer = getRequestListener(
+    (request, { incoming }) => {
+      const remoteAddress = (incoming as IncomingMessage).socket.remoteAddress ?? "";
+      return app.fetch(request, { remoteAddress, signal: request.signal });
+    },
+    { errorHandler: refuse, hostname: HOST_OF_HTTP_1_0, overrideGlobalObjects: false },
+  );
   return listenApi({
     ...options,
     http2: false,
     handler: (request, response) => {
-      answer(app, request as IncomingMessage, response as ServerResponse).catch((error) => {
-        options.log.debug("a request ended early", { error: String(error) });
+      answer(request, response).catch((error) => {
+        options.log.error("a request failed unexpectedly", { error: String(error) });
         response.destroy();
       });
     },
   });
 }
 
-async function answer(app: App, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const left = new AbortController();
-  response.on("close", () => left.abort());
-  const given = requestOf(request);
-  const answered = given === undefined
-    ? Response.json({ error: "Cannot read the request: its head is malformed" }, { status: 400 })
-    : await app.fetch(given, { remoteAddress: request.socket.remoteAddress ?? "", signal: left.signal });
-  const body = new Uint8Array(await answered.arrayBuffer());
-  const headers = Object.fromEntries(answered.headers);
-  if (request.method !== "HEAD") headers["content-length"] = String(body.length);
-  response.writeHead(answered.status, headers);
-  response.end(body);
-}
+/** HTTP/1.0 has no Host field; such a request is no browser's. */
+const HOST_OF_HTTP_1_0 = "localhost";
 
-/** The same request as the web's APIs have it; undefined where they have none. */
-function requestOf(request: IncomingMessage): Request | undefined {
-  const { method = "GET", url = "/" } = request;
-  try {
-    const headers = new Headers();
-    for (const [name, value] of Object.entries(request.headers)) {
-      if (value !== undefined) headers.set(name, String(value));
-    }
-    // Who was asked is told by the Host field alone.
-    const { pathname, search } = url.startsWith("/") ? new URL(`http://localhost${url}`) : new URL(url);
-    const body = method === "GET" || method === "HEAD"
-      ? undefined
-      : ReadableStream.from(request as AsyncIterable<Uint8Array<ArrayBuffer>>);
-    return new Request(`http://localhost${pathname}${search}`, { method, headers, body });
-  } catch {
-    return undefined;
-  }
+/** Answers a request that the web's APIs have no form for. */
+function refuse(error: unknown): Response {
+  if (!(error instanceof RequestError)) throw error;
+  return Response.json({ error: `Cannot read the request's head: ${error.message}` }, { status: 400 });
 }

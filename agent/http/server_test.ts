@@ -6,7 +6,9 @@ import { writeCertificate } from "../proxy/test_certificate.ts";
 import type { Bindings } from "./app.ts";
 import { MAX_CONNECTIONS } from "../api/listener.ts";
 import { listenHttp } from "./server.ts";
+import { exchange } from "./testing.ts";
 
+const natives = { Request, Response, Headers };
 const app = new Hono<{ Bindings: Bindings }>().get("/", (c) => c.text("page"));
 
 Deno.test("the HTTP port takes up a new certificate, and keeps the old one when the new is broken", async () => {
@@ -110,4 +112,33 @@ Deno.test("a client that leaves before its answer is noticed", async () => {
   curl.kill("SIGKILL");
   await curl.status;
   await left.promise;
+});
+
+Deno.test("what the web's APIs have no form for is refused with its reason, and Host alone tells who was asked", async () => {
+  const echo = new Hono<{ Bindings: Bindings }>().all("*", (c) => c.json([c.req.header("host"), c.req.path]));
+  const address = { host: "127.0.0.1", port: 0 };
+  await using listener = await listenHttp(echo, { address, log: silentLog });
+  const ask = async (...head: string[]) => {
+    const text = await exchange(listener.address.port, [...head, "Connection: close", "", ""].join("\r\n"));
+    const [, status, body] = /^HTTP\/1\.1 (\d+) [^]*?\r\n\r\n([^]*)$/.exec(text)!;
+    return [Number(status), JSON.parse(body)];
+  };
+  const refusal = (reason: string) => [400, { error: `Cannot read the request's head: ${reason}` }];
+  assert.deepEqual(await ask("OPTIONS * HTTP/1.1", "Host: n1"), refusal("Invalid URL"));
+  assert.deepEqual(await ask("GET / HTTP/1.1", "Host: n1@evil"), refusal("Invalid host header"));
+  assert.deepEqual(await ask("GET http://evil/p?q HTTP/1.1", "Host: n1"), [200, ["n1", "/p"]]);
+  assert.deepEqual(await ask("GET /p HTTP/1.1", "Host: n1", "Host: evil"), [200, ["n1, evil", "/p"]]);
+  assert.deepEqual(await ask("GET /p HTTP/1.0"), [200, [null, "/p"]]);
+});
+
+Deno.test("an application that fails costs its request alone, and what is global stays as it was", async () => {
+  const address = { host: "127.0.0.1", port: 0 };
+  const failing = new Hono<{ Bindings: Bindings }>().get("/", (c) => c.text("page")).get("/fail", () => {
+    throw "no Error, which Hono does not take";
+  });
+  await using listener = await listenHttp(failing, { address, log: silentLog });
+  const { port } = listener.address;
+  assert.equal(await exchange(port, "GET /fail HTTP/1.1\r\nHost: n1\r\n\r\n"), "");
+  assert.match(await exchange(port, "GET / HTTP/1.1\r\nHost: n1\r\n\r\n"), /page$/);
+  assert.deepEqual({ Request, Response, Headers }, natives);
 });
