@@ -1,10 +1,6 @@
 import { Claims } from "../codec/claims.ts";
-import { DecodeError } from "../codec/error.ts";
-import { LIMITS } from "../codec/limits.ts";
-import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import * as codec from "../codec/serf_messages.ts";
 import { encodeTags, type Tags } from "../codec/tags.ts";
-import { NO_BYTES } from "../codec/text.ts";
 import type { Alive } from "../codec/types.ts";
 import { Endpoint } from "../endpoint.ts";
 import type { MemberlistConfig } from "../memberlist/config.ts";
@@ -15,11 +11,12 @@ import type { Node } from "../memberlist/node.ts";
 import type { WrapOptions } from "../codec/packet.ts";
 import { asUser, Broadcasts } from "./broadcasts.ts";
 import { MemberCoalescer, UserEventCoalescer } from "./coalesce.ts";
-import { type CommonEvents, receivedEvent, type TakenEvent } from "./common_events.ts";
+import type { CommonEvents } from "./common_events.ts";
 import { type SerfConfig, USER_EVENT_CEILING_BYTES } from "./config.ts";
 import { newSerfCounters, type SerfCounters } from "./counters.ts";
 import { CoordinateClient } from "./coordinates.ts";
 import type { SerfEvent } from "./events.ts";
+import { Inbox } from "./inbox.ts";
 import { KeyManager, type KeyMemory } from "./key_queries.ts";
 import { Leaver } from "./leaver.ts";
 import { Member, type MemberInfo, MemberStatus } from "./member.ts";
@@ -56,21 +53,19 @@ export class SerfCore {
   readonly #config: SerfConfig;
   readonly #options: SerfCoreOptions;
   readonly #userEvents: UserEvents;
+  readonly #inbox: Inbox;
   readonly #sync: StateSync;
   readonly #reconnector: Reconnector;
   readonly #broadcasts: Broadcasts;
   readonly #leaver: Leaver;
   readonly #memberCoalescer: MemberCoalescer | undefined;
   readonly #userCoalescer: UserEventCoalescer | undefined;
-  readonly #reader: MsgpackReader;
-  readonly #seen = new SeenMessages();
   #events: SerfEvent[] = [];
   #state: "alive" | "leaving" | "left" = "alive";
 
   constructor(given: SerfCoreOptions) {
     const claims = given.claims ?? new Claims();
     const options = this.#options = { ...given, claims };
-    this.#reader = new MsgpackReader({ strings: claims.strings });
     this.#config = options.serf;
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
@@ -128,6 +123,7 @@ export class SerfCore {
       members: this.members,
       broadcasts: this.#broadcasts,
     });
+    const seen = new SeenMessages();
     this.queries = new Queries({
       config: this.#config,
       memberlist: this.memberlist,
@@ -135,9 +131,21 @@ export class SerfCore {
       keys,
       random: options.random,
       emit,
-      seen: this.#seen,
+      seen,
       counters: this.counters,
       broadcast: (message) => this.#broadcasts.query(message),
+    });
+    this.#inbox = new Inbox({
+      members: this.members,
+      queries: this.queries,
+      userEvents: this.#userEvents,
+      broadcasts: this.#broadcasts,
+      seen,
+      counters: this.counters,
+      events: options.events,
+      strings: claims.strings,
+      nowMs: () => this.memberlist.nowMs,
+      emit,
     });
     this.#sync = new StateSync({
       members: this.members,
@@ -147,7 +155,7 @@ export class SerfCore {
       sendKeys: options.verifyOutgoing !== false,
       selfName: name,
       strings: claims.strings,
-      takeUserEvent: (message) => this.#takeUserEvent({ message }),
+      takeUserEvent: (message) => this.#inbox.takeUserEvent({ message }),
     });
   }
 
@@ -289,7 +297,7 @@ export class SerfCore {
     const encoded = codec.encodeUserEvent(message);
     if (encoded.length > limit) throw refuse(encoded.length);
     this.#userEvents.clock.tick();
-    this.#takeUserEvent({ message, queued: asUser(encoded) });
+    this.#inbox.takeUserEvent({ message, queued: asUser(encoded) });
   }
 
   /** Asks everyone, or whom the filters take. See {@linkcode Queries.ask}. */
@@ -365,51 +373,6 @@ export class SerfCore {
     });
   }
 
-  #takeUserEvent({ message, queued }: TakenEvent): void {
-    const verdict = this.#userEvents.accept(message);
-    if (verdict === "too-many") this.counters.limited++;
-    // One from the far future may be taken later, once this node has caught up.
-    if (queued !== undefined && message.ltime < this.#userEvents.clock.time) this.#seen.add(queued);
-    if (verdict !== "new") return;
-    this.counters.userEvents++;
-    if (queued !== undefined) this.#broadcasts.userEvent(queued, message);
-    const { ltime, name, coalesce } = message;
-    this.#emit({ kind: "user", ltime, name, payload: message.payload ?? NO_BYTES, coalesce });
-  }
-
-  #userMessage(bytes: Uint8Array, start: number, end: number): void {
-    if (start >= end) throw new DecodeError("Serf message", "it is empty");
-    if (end - start > LIMITS.serfMessageBytes) {
-      throw new DecodeError("Serf message", "it is too long to be passed on");
-    }
-    const reader = this.#reader.reset(bytes, start + 1, end);
-    const nowMs = this.memberlist.nowMs;
-    switch (bytes[start]) {
-      case codec.SerfType.leave: {
-        const intent = codec.decodeIntent(reader);
-        if (this.members.leaveIntent(intent, nowMs)) this.#broadcasts.intent(asUser(bytes, start, end));
-        return;
-      }
-      case codec.SerfType.join: {
-        const intent = codec.decodeIntent(reader);
-        if (this.members.joinIntent(intent, nowMs)) this.#broadcasts.intent(asUser(bytes, start, end));
-        return;
-      }
-      case codec.SerfType.userEvent:
-        if (this.#seen.has(bytes, start, end)) return;
-        return this.#takeUserEvent(receivedEvent(this.#options.events, reader, { bytes, start, end }));
-      case codec.SerfType.query:
-        if (this.#seen.has(bytes, start, end)) return;
-        return this.queries.receive(reader, asUser(bytes, start, end));
-      case codec.SerfType.queryResponse:
-        return this.queries.receiveResponse(reader);
-      case codec.SerfType.relay:
-        return this.queries.receiveRelay(reader);
-      default:
-        throw new DecodeError("Serf message", `type ${bytes[start]} is unknown`);
-    }
-  }
-
   #delegate(): Delegate {
     return {
       createNode: (claim, nowMs) => new Member(claim, nowMs),
@@ -421,7 +384,7 @@ export class SerfCore {
       },
       nodeUpdated: (node) => this.members.nodeUpdated(node),
       nameConflict: (node, other) => this.#nameConflict(node, other),
-      userMessage: (bytes, start, end) => this.#userMessage(bytes, start, end),
+      userMessage: (bytes, start, end) => this.#inbox.receive(bytes, start, end),
       localState: () => this.#sync.local(),
       mergeRemoteState: (state, merging) =>
         this.#sync.merge(state, { ...merging, nowMs: this.memberlist.nowMs }),
