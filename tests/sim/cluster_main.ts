@@ -1,5 +1,6 @@
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import { CANARIES, type Canary } from "./cluster_world.ts";
+import { Progress } from "./cluster_progress.ts";
 import { clusterReplayCommand, type ClusterScenarioOptions, runClusterScenario } from "./cluster_scenario.ts";
 
 const PROFILES: readonly string[] = ["hypercore", "lan", "wan", "local"];
@@ -27,6 +28,11 @@ function main(args: readonly string[]): number {
   }
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
     const startMs = performance.now();
+    const progress = new Progress({
+      nowMs: () => performance.now(),
+      memory: () => Deno.memoryUsage(),
+      write: (line) => console.error(line),
+    });
     const options: ClusterScenarioOptions = {
       seed,
       nodes,
@@ -34,6 +40,8 @@ function main(args: readonly string[]): number {
       loss,
       profile: profile as Profile,
       canary: canary as Canary | undefined,
+      observe: (world) => progress.observe(world),
+      phase: (name) => progress.phase(name),
     };
     try {
       const report = runClusterScenario(options);

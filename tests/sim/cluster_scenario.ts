@@ -12,6 +12,8 @@ export interface ClusterScenarioOptions extends ClusterWorldOptions {
   canary?: Canary;
   /** Is given the world before anything happens. */
   observe?: (world: ClusterWorld) => void;
+  /** Is told of each part of the life when it begins. */
+  phase?: (name: string) => void;
 }
 
 /** What a run found. */
@@ -48,6 +50,7 @@ const IMAGES = ["example/web:1", "example/db:2", "example/job:3"];
 export function runClusterScenario(options: ClusterScenarioOptions): ClusterReport {
   const world = new ClusterWorld({ skewMs: 30_000, ...options });
   options.observe?.(world);
+  const phase = options.phase ?? (() => {});
   const checks = new ClusterChecks(world, { routeMs: DETECTION_MS[options.profile] });
   const { random } = world;
   const step = (ms: number) => {
@@ -73,8 +76,10 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
   };
 
   // Calm: it assembles and fills up to a third.
+  phase("assembling");
   world.startKnown();
   step(5_000);
+  phase("filling up");
   const workloads = Math.min(world.agents.length * 4, 400);
   for (let i = 0; i < workloads; i++) world.after(random.float() * 20_000, spawn);
   step(25_000);
@@ -82,11 +87,13 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
   if (world.wanted.size !== workloads) {
     throw new Violation(`only ${world.wanted.size} of ${workloads} were placed`);
   }
+  phase("calm");
   step(70_000);
   checks.seen();
   checks.routes();
 
   // One machine dies, and comes back.
+  phase("a machine dies");
   const victim = world.agents.slice(1).reduce((a, b) =>
     a.runtime.workloads.size >= b.runtime.workloads.size ? a : b
   );
@@ -99,15 +106,18 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
     const starts = (world.placements.get(id) ?? 0) - (placedBefore.get(id) ?? 0);
     if (starts > 1) throw new Violation(`${id} was started ${starts} times when its one node died`);
   }
+  phase("it comes back");
   world.restart(victim);
   until("the return", isRight, HEAL_MS);
 
   // An agent dies whose containers run on: when it is back, what was started in their stead is what stays. It is the one
   // that would win among equals.
+  phase("an agent dies");
   const silent = world.agents[0];
   const orphans = [...silent.runtime.workloads.keys()];
   world.kill(silent, { machine: false });
   until("the second repair", isRight, DETECTION_MS[options.profile] + 30_000);
+  phase("it comes back");
   world.restart(silent);
   until("the second return", isRight, HEAL_MS);
   for (const id of orphans) {
@@ -116,6 +126,7 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
     }
   }
 
+  phase("trouble");
   const trouble = new Trouble(world);
   const endMs = world.nowMs + options.minutes * 60_000;
   const bytes = world.gossip.network.bytes;
@@ -133,10 +144,12 @@ export function runClusterScenario(options: ClusterScenarioOptions): ClusterRepo
   const gossipBytesPerNodeSecond = (world.gossip.network.bytes - bytes) / world.agents.length /
     ((world.nowMs - fromMs) / 1_000);
 
+  phase("healing");
   trouble.end();
   world.gossip.network.conditions = CALM;
   const healMs = until("healing", isRight, HEAL_MS);
   // It stays as it is.
+  phase("calm again");
   step(90_000);
   const reason = isRight();
   if (reason !== undefined) throw new Violation(`after the calm: ${reason}`);
