@@ -12,11 +12,16 @@ Deno.test("timers run by time, those of one time in the order in which they were
   for (let nowMs = 0; nowMs < 2_000; nowMs += 1 + random.int(3)) {
     for (let i = random.int(6); i > 0; i--) {
       // Few times, so that many are equal; some are fractions, as delays are.
-      const atMs = nowMs + random.int(40) / 2;
+      const atMs = nowMs + random.int(i % 2 === 1 ? 2_000 : 40) / 2;
       const id = order++;
       live.set(id, timers.set(atMs, () => ran.push([atMs, id])));
     }
-    for (const [id, timer] of live) if (random.int(10) === 0) timer.cancelled = live.delete(id);
+    for (const [id, timer] of live) {
+      // Now and then most go at once.
+      if (random.int(10) >= (nowMs % 100 < 3 ? 8 : 1)) continue;
+      timer.cancel();
+      live.delete(id);
+    }
     for (const [id, { atMs }] of live) if (atMs <= nowMs && live.delete(id)) due.push([atMs, id]);
     timers.run(nowMs);
     due.sort(([a, first], [b, second]) => a - b || first - second);
@@ -25,6 +30,18 @@ Deno.test("timers run by time, those of one time in the order in which they were
     assert.equal(timers.nextMs, live.size === 0 ? undefined : next);
   }
   assert.ok(order > 1_000);
+});
+
+Deno.test("cancelled timers are gone long before their time, however many they are", () => {
+  const timers = new TimerHeap();
+  let ran = 0;
+  for (let i = 0; i < 100; i++) timers.set(i, () => ran++);
+  for (let i = 0; i < 10_000; i++) {
+    timers.set(600_000 + i, () => assert.fail("it was cancelled")).cancel();
+    assert.ok(timers.size <= 250, `${timers.size} are kept`);
+  }
+  timers.run(100);
+  assert.deepEqual([ran, timers.nextMs], [100, undefined]);
 });
 
 Deno.test("what a timer sets for the same moment runs in the same go", () => {

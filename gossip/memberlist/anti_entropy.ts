@@ -50,7 +50,7 @@ export class AntiEntropy {
     if (this.#changes < Math.max(CATCH_UP_CHANGES, table.size * CATCH_UP_SHARE)) return;
     const atMs = nowMs + this.#pauseMs();
     if (atMs >= this.#timer.atMs) return;
-    this.#timer.cancelled = true;
+    this.#timer.cancel();
     this.#arm(atMs);
     this.#isEarly = true;
   }

@@ -71,7 +71,7 @@ export class Prober {
 
   /** Stops probing; pings are still answered. */
   stop(): void {
-    if (this.#tick) this.#tick.cancelled = true;
+    if (this.#tick) this.#tick.cancel();
   }
 
   #probeNext(): void {
@@ -103,7 +103,8 @@ export class Prober {
     let helpersAsked = false;
 
     const succeed = () => {
-      helpers.cancelled = end.cancelled = true;
+      helpers.cancel();
+      end.cancel();
       this.#pending.delete(seqNo);
       this.#probing = false;
       awareness.apply(-1);
@@ -190,7 +191,7 @@ export class Prober {
     });
     this.#pending.set(seqNo, {
       onAck: () => {
-        timeout.cancelled = true;
+        timeout.cancel();
         this.#pending.delete(seqNo);
         this.#gossiper.send(requester, encodeAck({ seqNo: request.seqNo }), { piggyback: true });
       },
@@ -265,7 +266,7 @@ export class Prober {
     const finish = (answered: boolean) => {
       if (over) return;
       over = true;
-      end.cancelled = true;
+      end.cancel();
       this.#pending.delete(seqNo);
       done(answered);
     };

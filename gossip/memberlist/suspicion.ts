@@ -59,13 +59,13 @@ export class Suspicion {
     this.#confirmations++;
     const share = Math.log(this.#confirmations + 1) / Math.log(this.#wanted + 1);
     const totalMs = Math.max(this.#minMs, Math.floor(this.#maxMs - share * (this.#maxMs - this.#minMs)));
-    this.#timer.cancelled = true;
+    this.#timer.cancel();
     this.#timer = this.#arm(Math.max(nowMs + this.#leadMs, this.#startMs + totalMs));
     return true;
   }
 
   cancel(): void {
-    this.#timer.cancelled = true;
+    this.#timer.cancel();
   }
 
   #arm(atMs: number): Timer {

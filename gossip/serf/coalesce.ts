@@ -31,13 +31,13 @@ class Window {
     const nowMs = this.#options.nowMs();
     const { periodMs, quiescentMs } = this.#options.window;
     if (this.#timer === undefined) this.#endMs = nowMs + periodMs;
-    else this.#timer.cancelled = true;
+    else this.#timer.cancel();
     this.#timer = this.#options.timers.set(Math.min(this.#endMs, nowMs + quiescentMs), () => this.close());
   }
 
   /** Delivers what was gathered. */
   close(): void {
-    if (this.#timer) this.#timer.cancelled = true;
+    if (this.#timer) this.#timer.cancel();
     this.#timer = undefined;
     this.#flush();
   }

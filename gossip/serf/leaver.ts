@@ -55,7 +55,7 @@ export class Leaver {
     const finish = () => {
       if (over) return;
       over = true;
-      timer.cancelled = true;
+      timer.cancel();
       done();
     };
     const timer = this.#memberlist.timers.set(this.#memberlist.nowMs + timeoutMs, finish);

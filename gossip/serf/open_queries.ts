@@ -65,7 +65,7 @@ export class OpenQueries {
   close(ltime: number): void {
     const open = this.#open.get(ltime);
     if (open === undefined) return;
-    open.timer.cancelled = true;
+    open.timer.cancel();
     this.#open.delete(ltime);
     open.handler.onDone();
   }

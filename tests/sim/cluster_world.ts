@@ -9,6 +9,7 @@ import { clusterEventSubject } from "../../agent/cluster/event_subject.ts";
 import { MAX_EVENT_BYTES } from "../../agent/cluster/limits.ts";
 import type { Profile } from "../../gossip/memberlist/config.ts";
 import type { Random } from "../../gossip/random.ts";
+import type { Timer } from "../../gossip/timers.ts";
 import { clusterTags, EPOCH_MS, idOf, SimAgent } from "./cluster_agent.ts";
 import { SimMembers } from "./cluster_members.ts";
 import type { Record } from "./cluster_runtime.ts";
@@ -94,8 +95,8 @@ export class ClusterWorld {
     return from[this.random.int(from.length)];
   }
 
-  after(delayMs: number, run: () => void): void {
-    this.gossip.at(this.nowMs + Math.max(0, delayMs), run);
+  after(delayMs: number, run: () => void): Timer {
+    return this.gossip.at(this.nowMs + Math.max(0, delayMs), run);
   }
 
   /** Runs it now, or when the stalled process goes on. */
@@ -154,11 +155,12 @@ export class ClusterWorld {
     const finish = (answer: T | Error) => {
       if (isOver) return;
       isOver = true;
+      timeout.cancel();
       if (from.core === core && from.node.up) {
         this.whenAwake(from.node, () => from.core === core && done(answer));
       }
     };
-    this.after(timeoutMs, () => finish(new Error("did not answer in time")));
+    const timeout = this.after(timeoutMs, () => finish(new Error("did not answer in time")));
     const isCut = (a: SimAgent, b: SimAgent) => a !== b && network.isBlocked(a.node.index, b.node.index);
     if (to === undefined || isCut(from, to) || isCut(to, from)) return;
     this.after(network.stream() + network.stream(), () => {

@@ -88,7 +88,7 @@ export class SimStreams {
     const finish = (result: Result) => {
       if (isOver) return;
       isOver = true;
-      timeout.cancelled = true;
+      timeout.cancel();
       done(result);
     };
     const timeout = this.#world.timers.set(this.#world.nowMs() + timeoutMs, () => finish(late));

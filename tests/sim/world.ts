@@ -10,7 +10,7 @@ import { DEFAULT_SERF_CONFIG, type SerfConfig } from "../../gossip/serf/config.t
 import type { SerfEvent } from "../../gossip/serf/events.ts";
 import type { Address } from "../../gossip/serf/rejoin.ts";
 import { SerfCore } from "../../gossip/serf/serf.ts";
-import { TimerHeap } from "../../gossip/timers.ts";
+import { type Timer, TimerHeap } from "../../gossip/timers.ts";
 import { CALM, type LinkConditions, Network } from "./network.ts";
 import { SimNode } from "./node.ts";
 import { SimStreams } from "./streams.ts";
@@ -123,7 +123,7 @@ export class World {
   /** Ends a process without a goodbye. */
   kill(node: SimNode): void {
     node.up = false;
-    if (node.wake) node.wake.cancelled = true;
+    if (node.wake) node.wake.cancel();
     node.wake = undefined;
     node.wakeMs = Infinity;
   }
@@ -152,8 +152,8 @@ export class World {
   }
 
   /** Schedules something of the scenario. */
-  at(atMs: number, run: () => void): void {
-    this.#timers.set(atMs, run);
+  at(atMs: number, run: () => void): Timer {
+    return this.#timers.set(atMs, run);
   }
 
   /** Lets the clock run until `untilMs`. */
@@ -196,7 +196,7 @@ export class World {
     if (!node.up) return;
     const next = node.core.memberlist.nextWakeMs();
     if (next === undefined || next >= node.wakeMs) return;
-    if (node.wake) node.wake.cancelled = true;
+    if (node.wake) node.wake.cancel();
     node.wakeMs = next;
     node.wake = this.#timers.set(Math.max(next, node.stalledUntilMs), () => this.#wake(node));
   }
