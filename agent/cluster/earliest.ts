@@ -16,16 +16,6 @@ export class Earliest {
     return this.#atMs ??= this.#find();
   }
 
-  /** One more is due, at that time. */
-  added(atMs: number): void {
-    if (this.#atMs !== undefined && atMs < this.#atMs) this.#atMs = atMs;
-  }
-
-  /** One that was due at that time is not any more. */
-  removed(atMs: number): void {
-    if (this.#atMs !== undefined && atMs <= this.#atMs) this.#atMs = undefined;
-  }
-
   /** Something has changed. */
   changed(): void {
     this.#atMs = undefined;

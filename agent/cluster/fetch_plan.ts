@@ -1,5 +1,5 @@
 import type { Random } from "../../gossip/random.ts";
-import { Earliest } from "./earliest.ts";
+import { type Timer, TimerHeap } from "../../gossip/timers.ts";
 import {
   FETCH_DELAY_MS,
   FETCH_RETRY_MAX_MS,
@@ -12,6 +12,8 @@ import {
 
 interface Need {
   dueMs: number;
+  /** Runs when it is due. */
+  timer?: Timer;
   failures: number;
   /** Set while a fetch is under way. */
   sinceMs?: number;
@@ -22,10 +24,14 @@ interface Need {
 /** Whose state is to be fetched, and when: one fetch a node at a time, few in all, growing pauses after failures. */
 export class FetchPlan {
   readonly #random: Random;
-  /** Those whose time is to come or has come, and those that are under way: after a partition hundreds wait for few. */
+  /** Those whose time is to come or has come. */
   readonly #waiting = new Map<string, Need>();
+  /** The times of those whose time is to come: after a partition hundreds wait, and few are due. */
+  readonly #times = new TimerHeap();
+  /** Those whose time has come, the first first. */
+  readonly #ready = new Set<string>();
+  /** In the order in which they began, so that the first is given up first. */
   readonly #underWay = new Map<string, Need>();
-  readonly #earliest = new Earliest(() => this.#nextMs());
 
   constructor(random: Random) {
     this.#random = random;
@@ -70,20 +76,16 @@ export class FetchPlan {
 
   /** What was missing has come, or the node is gone. */
   drop(nodeId: string): void {
-    const underWay = this.#underWay.get(nodeId);
-    if (underWay === undefined) return this.satisfied(nodeId);
-    // While there is no room the waiting do not count.
-    if (this.#isFull) this.#earliest.changed();
-    else this.#earliest.removed(timeoutMs(underWay));
-    this.#underWay.delete(nodeId);
+    if (!this.#underWay.delete(nodeId)) this.satisfied(nodeId);
   }
 
   /** What was missing has come by another way. */
   satisfied(nodeId: string): void {
     const need = this.#waiting.get(nodeId);
     if (need === undefined) return;
+    need.timer?.cancel();
     this.#waiting.delete(nodeId);
-    this.#earliest.removed(need.dueMs);
+    this.#ready.delete(nodeId);
   }
 
   /** A fetch has ended. */
@@ -104,14 +106,16 @@ export class FetchPlan {
   due(nowMs: number): string[] {
     const due: string[] = [];
     if (nowMs < this.nextMs()) return due;
-    this.#earliest.changed();
     for (const [nodeId, need] of this.#underWay) {
-      if (timeoutMs(need) <= nowMs) this.done(nodeId, { ok: false, nowMs });
+      if (timeoutMs(need) > nowMs) break;
+      this.done(nodeId, { ok: false, nowMs });
     }
-    for (const [nodeId, need] of this.#waiting) {
+    this.#times.run(nowMs);
+    for (const nodeId of this.#ready) {
       if (this.#isFull) break;
-      if (need.dueMs > nowMs) continue;
+      const need = this.#waiting.get(nodeId)!;
       need.sinceMs = nowMs;
+      this.#ready.delete(nodeId);
       this.#waiting.delete(nodeId);
       this.#underWay.set(nodeId, need);
       due.push(nodeId);
@@ -121,15 +125,14 @@ export class FetchPlan {
 
   /** When {@linkcode due} has something to say. */
   nextMs(): number {
-    return this.#earliest.atMs;
-  }
-
-  #nextMs(): number {
     let next = Infinity;
-    for (const need of this.#underWay.values()) next = Math.min(next, timeoutMs(need));
+    for (const need of this.#underWay.values()) {
+      next = timeoutMs(need);
+      break;
+    }
     if (this.#isFull) return next;
-    for (const { dueMs } of this.#waiting.values()) next = Math.min(next, dueMs);
-    return next;
+    for (const nodeId of this.#ready) return Math.min(next, this.#waiting.get(nodeId)!.dueMs);
+    return Math.min(next, this.#times.nextMs ?? Infinity);
   }
 
   get #isFull(): boolean {
@@ -142,7 +145,7 @@ export class FetchPlan {
 
   #wait(nodeId: string, need: Need): void {
     this.#waiting.set(nodeId, need);
-    if (!this.#isFull) this.#earliest.added(need.dueMs);
+    need.timer = this.#times.set(need.dueMs, () => this.#ready.add(nodeId));
   }
 }
 

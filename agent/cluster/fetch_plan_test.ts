@@ -51,13 +51,23 @@ Deno.test("failures make the pauses grow, up to a minute and its half", () => {
 Deno.test("only so many are under way, and one without an answer counts as failed in the end", () => {
   const fetches = plan();
   for (let i = 0; i < 2 * MAX_FETCHES; i++) fetches.need(`n${i}`, { nowMs: 0, nodes: 1 });
-  assert.equal(fetches.due(10_000).length, MAX_FETCHES);
+  const [first, ...others] = fetches.due(10_000);
+  assert.equal(others.length, MAX_FETCHES - 1);
   assert.equal(fetches.due(10_001).length, 0);
-  fetches.drop("n0");
+  fetches.drop(first);
   assert.equal(fetches.due(10_002).length, 1);
   assert.equal(fetches.inFlight, MAX_FETCHES);
   fetches.due(10_002 + FETCH_TIMEOUT_MS);
-  assert.equal(fetches.failures("n1"), 1);
+  for (const nodeId of others) assert.equal(fetches.failures(nodeId), 1);
+});
+
+Deno.test("of those that are due, whoever was due first is fetched first", () => {
+  const fetches = plan();
+  for (let i = 0; i < 2 * MAX_FETCHES; i++) fetches.need(`n${i}`, { nowMs: 10_000 - 100 * i, nodes: 1 });
+  const expected = Array.from({ length: 2 * MAX_FETCHES }, (_, i) => `n${2 * MAX_FETCHES - 1 - i}`);
+  const fetched = fetches.due(20_000);
+  for (const nodeId of [...fetched]) fetches.done(nodeId, { ok: true, nowMs: 20_001 });
+  assert.deepEqual([...fetched, ...fetches.due(20_002)], expected);
 });
 
 Deno.test("when there is room again the next is fetched at once, whichever ended; a sooner need is seen as such", () => {
