@@ -1,5 +1,6 @@
 import type { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { decodeUserEvent, type UserEventMessage } from "../codec/serf_messages.ts";
+import { equalBytes, hashBytes } from "../codec/text.ts";
 import { asUser } from "./broadcasts.ts";
 import { isQueued, messageHash } from "./seen.ts";
 
@@ -22,6 +23,7 @@ export type ReceivedEvent = Required<TakenEvent>;
  */
 export class CommonEvents {
   readonly #slots: (ReceivedEvent | undefined)[] = new Array(COMMON_SLOTS).fill(undefined);
+  readonly #bytes: (Uint8Array | undefined)[] = new Array(COMMON_SLOTS).fill(undefined);
 
   /** The event in `bytes` from `start`, its Serf type byte, to `end`; undefined where no core had it lately. */
   get(bytes: Uint8Array, start: number, end: number): ReceivedEvent | undefined {
@@ -30,8 +32,22 @@ export class CommonEvents {
   }
 
   add(event: ReceivedEvent): void {
-    const { queued } = event;
+    const { queued, message: { payload } } = event;
     this.#slots[messageHash(queued, 1, queued.length) & (COMMON_SLOTS - 1)] = event;
+    if (payload !== undefined) this.#bytes[slotOf(payload)] = payload;
+  }
+
+  /** An event that came with a whole state: its payload is that of the same event by itself. */
+  shared(message: UserEventMessage): UserEventMessage {
+    const { payload } = message;
+    return payload === undefined ? message : { ...message, payload: this.bytes(payload) };
+  }
+
+  /** The bytes that some core had lately and that are the same, else these. They must not be changed. */
+  bytes(bytes: Uint8Array): Uint8Array {
+    const slot = slotOf(bytes);
+    const known = this.#bytes[slot];
+    return known !== undefined && equalBytes(known, bytes) ? known : this.#bytes[slot] = bytes;
   }
 }
 
@@ -49,4 +65,8 @@ export function receivedEvent(
   const event = { message: decodeUserEvent(reader), queued: asUser(bytes, start, end) };
   common?.add(event);
   return event;
+}
+
+function slotOf(bytes: Uint8Array): number {
+  return hashBytes(bytes, 0, bytes.length) & (COMMON_SLOTS - 1);
 }

@@ -69,7 +69,7 @@ export class SerfCore {
     this.#config = options.serf;
     const emit = (event: SerfEvent) => this.#emit(event);
     this.coordinates = new CoordinateClient(options.random);
-    this.#userEvents = new UserEvents(this.#config.eventBuffer);
+    this.#userEvents = new UserEvents(this.#config.eventBuffer, options.events);
     const { name } = options.memberlist;
     const keys = this.keys = new KeyManager({
       keyring: options.keyring,
@@ -155,7 +155,8 @@ export class SerfCore {
       sendKeys: options.verifyOutgoing !== false,
       selfName: name,
       strings: claims.strings,
-      takeUserEvent: (message) => this.#inbox.takeUserEvent({ message }),
+      takeUserEvent: (event) =>
+        this.#inbox.takeUserEvent({ message: options.events?.shared(event) ?? event }),
     });
   }
 

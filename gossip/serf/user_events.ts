@@ -2,6 +2,7 @@ import type { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { encodeSlot, type EventSlot, type KnownSlots } from "../codec/serf_push_pull.ts";
 import type { UserEventMessage } from "../codec/serf_messages.ts";
 import { equalBytes, hashBytes, NO_BYTES, sameBytes } from "../codec/text.ts";
+import type { CommonEvents } from "./common_events.ts";
 import { LamportClock } from "./lamport.ts";
 import type { Verdict } from "./query_log.ts";
 
@@ -20,8 +21,11 @@ export class UserEvents {
   /** Events before this are too old to be delivered. */
   minTime = 0;
   readonly #slots: (Slot | undefined)[];
+  readonly #common: Pick<CommonEvents, "bytes"> | undefined;
 
-  constructor(slots: number) {
+  /** `common`: what is remembered alike by many cores of one process is kept once. */
+  constructor(slots: number, common?: Pick<CommonEvents, "bytes">) {
+    this.#common = common;
     this.#slots = new Array(slots).fill(undefined);
   }
 
@@ -54,7 +58,11 @@ export class UserEvents {
   /** What is remembered, for a push/pull. Most of it is the same from one to the next: it is encoded once. */
   slots(): EventSlot[] {
     const slots = this.#slots.filter((slot) => slot !== undefined);
-    for (const slot of slots) slot.encoded ??= encodeSlot(inOrder(slot)).slice();
+    for (const slot of slots) {
+      if (slot.encoded !== undefined) continue;
+      const encoded = encodeSlot(inOrder(slot)).slice();
+      slot.encoded = this.#common?.bytes(encoded) ?? encoded;
+    }
     return slots;
   }
 

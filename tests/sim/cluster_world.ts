@@ -60,13 +60,17 @@ export class ClusterWorld {
   readonly #byId = new Map<string, SimAgent>();
 
   constructor(readonly options: ClusterWorldOptions) {
+    const common = this.common = options.isApart ? undefined : new CommonStates();
+    const heartbeat = common && ((payload: Uint8Array) => common.heartbeat(payload));
     this.gossip = new World({
       ...options,
       eager: true,
-      serf: { userEventSizeLimit: MAX_EVENT_BYTES, eventSubject: clusterEventSubject },
+      serf: {
+        userEventSizeLimit: MAX_EVENT_BYTES,
+        eventSubject: (event) => clusterEventSubject(event, heartbeat),
+      },
       tags: clusterTags,
     });
-    this.common = options.isApart ? undefined : new CommonStates();
     this.agents = this.gossip.nodes.map((node) => new SimAgent(this, node, options.memoryMiB ?? 4_096));
     for (const agent of this.agents) {
       this.#byId.set(agent.id, agent);
