@@ -48,9 +48,14 @@ export const CANARIES: Readonly<Record<string, (core: SerfCore) => void>> = {
   idle(core) {
     if (core.memberlist.self.name !== "node-3") return;
     const { memberlist } = core;
+    let idle = false;
     const tick = memberlist.tick.bind(memberlist);
-    memberlist.tick = (nowMs) => nowMs < 60_000 ? tick(nowMs) : undefined;
+    memberlist.tick = (nowMs) => {
+      idle ||= nowMs >= 60_000;
+      if (!idle) tick(nowMs);
+    };
     const next = memberlist.nextWakeMs.bind(memberlist);
-    memberlist.nextWakeMs = () => memberlist.nowMs < 60_000 ? next() : undefined;
+    // Once idle it wants no wake either: one that does nothing would be due again at once, for ever.
+    memberlist.nextWakeMs = () => idle ? undefined : next();
   },
 };
