@@ -25,6 +25,8 @@ export interface Delegate {
   createNode(claim: Claim, nowMs: number): Node;
   /** Whether a node that memberlist forgets is still wanted by name. */
   wantsNode(node: Node): boolean;
+  /** Whether a node announced that it leaves, as Serf's nodes do before they say goodbye to memberlist. */
+  isLeaving(node: Node): boolean;
   nodeJoined(node: Node): void;
   nodeLeft(node: Node): void;
   nodeUpdated(node: Node): void;

@@ -144,6 +144,7 @@ export class Membership {
     const samePlace = old.endpoint.equals(claim.addr, claim.port);
     // Versions that were stated once hold where a claim states none.
     const silent = claim.vsn.length === 0 && old.vsn.length > 0;
+    if (!samePlace) node.formerIncarnation = Math.max(node.formerIncarnation, node.incarnation);
     node.claim = silent ? this.#withVsn(claim, old.vsn) : claim;
     node.incarnation = claim.incarnation;
     if (node.state !== NodeState.alive) node.change(NodeState.alive, nowMs);
@@ -182,48 +183,55 @@ export class Membership {
     };
     if (!config.verifyMoves || this.#prober === undefined) return conflict();
     const known = node === self ? undefined : node.endpoint;
-    this.#prober.checkClaim(known, claim, (answers) => {
+    this.#prober.checkClaim(known, claim, (answers, newest) => {
       if (node === self) {
         if (answers.claimed) conflict();
         else this.#disown(claim);
       } else if (answers.known) {
         if (answers.claimed) conflict();
       } else if (answers.claimed && node.index >= 0 && node.endpoint.equals(known!.addr, known!.port)) {
-        this.alive(claim, { moved: true });
+        this.alive(newest, { moved: true });
       }
     });
   }
 
   /**
    * Somebody remembers this node where it was before it moved, and nobody is there. Stock agents take a node at another
-   * address only once it left the old one, so the goodbye is said belatedly: who knows better ignores it.
+   * address only once it left the old one, so the goodbye is said belatedly, and above it that this node is here: who has
+   * heard the goodbye waits for that. Nodes of ours take the goodbye for a doubt.
    */
   #disown(old: Claim): void {
     const { self } = this.#ctx;
-    if (old.incarnation >= self.incarnation) this.#refute(old.incarnation);
+    this.#refute(old.incarnation);
     const goodbye = { incarnation: old.incarnation, node: self.name, from: self.name };
     this.#gossiper.broadcast(encodeDead(goodbye), { subject: this.#goodbye });
   }
 
   /** A node is said not to answer. */
   suspect(message: Suspect): void {
-    const { table, self, nowMs, counters } = this.#ctx;
+    const { table, self } = this.#ctx;
     const node = table.get(message.node);
     if (node === undefined || message.incarnation < node.incarnation) return;
     if (!this.#believes(message.incarnation, { known: node.incarnation, own: false })) return;
+    if (node === self && node.state === NodeState.alive) return this.#refute(message.incarnation);
+    this.#doubt(node, message, encodeSuspect);
+  }
+
+  /** Suspects a node, or a little more where it is suspected already, and passes on the word that is the reason. */
+  #doubt(node: Node, word: Suspect, encode: (word: Suspect) => Uint8Array): void {
+    const { nowMs, counters } = this.#ctx;
     if (node.suspicion !== undefined) {
-      if (node.suspicion.confirm(message.from, nowMs)) {
-        this.#gossiper.broadcast(encodeSuspect(message), { subject: node });
+      if (node.suspicion.confirm(word.from, nowMs)) {
+        this.#gossiper.broadcast(encode(word), { subject: node });
       }
       return;
     }
     if (node.state !== NodeState.alive) return;
-    if (node === self) return this.#refute(message.incarnation);
     counters.suspicions++;
-    this.#gossiper.broadcast(encodeSuspect(message), { subject: node });
-    node.incarnation = message.incarnation;
+    this.#gossiper.broadcast(encode(word), { subject: node });
+    node.incarnation = word.incarnation;
     node.change(NodeState.suspect, nowMs);
-    this.#beginSuspicion(node, message.from, LAST_CALLS);
+    this.#beginSuspicion(node, word.from, LAST_CALLS);
   }
 
   #beginSuspicion(node: Node, from: string, lastCalls: number): void {
@@ -268,17 +276,26 @@ export class Membership {
     else timers.set(nowMs + options.leadMs * (1 + random.float()), call);
   }
 
-  /** A node is said to be dead, or says that it leaves. `onSent` is told once enough nodes have been told. */
+  /**
+   * A node is said to be dead, or says that it leaves. `onSent` is told once enough nodes have been told. A goodbye that was
+   * not announced is what a node says that moved, and is there elsewhere, or what overtook the announcement, and will come
+   * again.
+   */
   dead(message: Dead, options: { onSent?: () => void } = {}): void {
-    const { table, self, nowMs, delegate, left, counters } = this.#ctx;
+    const { table, self, nowMs, delegate, left, counters, config } = this.#ctx;
     const node = table.get(message.node);
     if (node === undefined || message.incarnation < node.incarnation) return;
     if (!this.#believes(message.incarnation, { known: node.incarnation, own: false })) return;
+    // Of where it was before it moved: who is gone from there is not gone.
+    if (message.from !== config.name && message.incarnation <= node.formerIncarnation) return;
+    const leaves = message.from === message.node;
+    if (leaves && node !== self && config.verifyMoves && !delegate.isLeaving(node)) {
+      return this.#doubt(node, message, encodeDead);
+    }
     node.suspicion?.cancel();
     node.suspicion = undefined;
     if (node.gone) return;
     if (node === self && !left) return this.#refute(message.incarnation);
-    const leaves = message.from === message.node;
     if (!leaves) counters.deaths++;
     this.#gossiper.broadcast(encodeDead(message), { subject: node, onEnd: options.onSent });
     node.incarnation = message.incarnation;

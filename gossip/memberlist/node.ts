@@ -11,6 +11,8 @@ export class Node implements Subject {
   /** When the state changed; whole milliseconds, which take no memory of their own. */
   stateChangeMs: number;
   suspicion: Suspicion | undefined = undefined;
+  /** Highest incarnation that was known of the node before it moved to where it is. */
+  formerIncarnation = 0;
   /** Position in the probe list; −1 where memberlist has forgotten the node. */
   index = -1;
   /** The latest news about the node, while it waits to be sent. */

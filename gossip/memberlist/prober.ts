@@ -21,6 +21,8 @@ import type { Streams } from "./streams.ts";
 export const MAX_PENDING = 4_096;
 /** Claims of a name at another address that are checked at once. */
 export const MAX_CHECKS = 64;
+/** Times that a node is asked for at two addresses where neither answers: of either answer the packets may be lost. */
+const CHECK_ROUNDS = 4;
 /** Pings of a last call. */
 const LAST_CALL_PINGS = 3;
 const U32 = 0xffff_ffff;
@@ -37,7 +39,8 @@ export class Prober {
   readonly #streams: Streams;
   readonly #suspect: (node: Node) => void;
   readonly #pending = new Map<number, Pending>();
-  readonly #checks = new Set<string>();
+  /** The newest claim of each name that is being checked. */
+  readonly #checks = new Map<string, Claim>();
   #lastSeqNo = 0;
   #position = 0;
   #probing = false;
@@ -217,41 +220,69 @@ export class Prober {
 
   /**
    * Finds out who answers to a name that is claimed at two addresses. `done` is told whether the known and the claimed
-   * one do. False where too many checks run, or one of this name.
+   * one do, and the newest claim of that address that came meanwhile. False where too many checks run, or one of this name.
    */
   checkClaim(
     known: Endpoint | undefined,
     claim: Claim,
-    done: (answers: { known: boolean; claimed: boolean }) => void,
+    done: (answers: { known: boolean; claimed: boolean }, newest: Claim) => void,
   ): boolean {
     const { timers, nowMs, config, self } = this.#ctx;
-    if (this.#checks.has(claim.node)) return false;
+    const checked = this.#checks.get(claim.node);
+    if (checked !== undefined) {
+      const isNewer = claim.incarnation > checked.incarnation;
+      if (isNewer && checked.endpoint.equals(claim.addr, claim.port)) this.#checks.set(claim.node, claim);
+      return false;
+    }
     if (this.#checks.size >= MAX_CHECKS) {
       this.#ctx.counters.limited++;
       return false;
     }
-    this.#checks.add(claim.node);
+    this.#checks.set(claim.node, claim);
+    const places = {
+      known,
+      claimed: claim.port ? claim.endpoint : new Endpoint(claim.addr, self.endpoint.port),
+    };
+    this.#checkPlaces(claim.node, places, {
+      // A node that was never elsewhere asks but whether anybody else is.
+      rounds: known === undefined ? 1 : CHECK_ROUNDS,
+      done: (answers) => {
+        const newest = this.#checks.get(claim.node)!;
+        this.#checks.delete(claim.node);
+        done(answers, newest);
+      },
+    });
+    return true;
+  }
+
+  /** Asks for a node at two places; again where neither answers, for as long as there are rounds. */
+  #checkPlaces(
+    node: string,
+    places: { known: Endpoint | undefined; claimed: Endpoint },
+    options: { rounds: number; done: (answers: { known: boolean; claimed: boolean }) => void },
+  ): void {
+    const { timers, nowMs, config } = this.#ctx;
     const answers = { known: false, claimed: false };
     const seqNos: number[] = [];
     const ask = (to: Endpoint, answer: "known" | "claimed") => {
       const seqNo = this.#nextSeqNo();
       seqNos.push(seqNo);
       this.#pending.set(seqNo, { onAck: () => answers[answer] = true, onNack() {} });
-      const ping = encodePing(this.#pingTo(claim.node, seqNo));
+      const ping = encodePing(this.#pingTo(node, seqNo));
       // Twice, for one packet may be lost.
       this.#gossiper.send(to, ping, { piggyback: false });
       timers.set(nowMs + config.probeTimeoutMs / 2, () => {
         if (!answers[answer]) this.#gossiper.send(to, ping, { piggyback: false });
       });
     };
-    if (known !== undefined) ask(known, "known");
-    ask(claim.port ? claim.endpoint : new Endpoint(claim.addr, self.endpoint.port), "claimed");
+    if (places.known !== undefined) ask(places.known, "known");
+    ask(places.claimed, "claimed");
     timers.set(nowMs + config.probeTimeoutMs, () => {
       for (const seqNo of seqNos) this.#pending.delete(seqNo);
-      this.#checks.delete(claim.node);
-      done(answers);
+      const rounds = options.rounds - 1;
+      if (answers.known || answers.claimed || rounds === 0) options.done(answers);
+      else this.#checkPlaces(node, places, { ...options, rounds });
     });
-    return true;
   }
 
   /**

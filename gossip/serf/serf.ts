@@ -378,6 +378,7 @@ export class SerfCore {
     return {
       createNode: (claim, nowMs) => new Member(claim, nowMs),
       wantsNode: (node) => (node as Member).status !== MemberStatus.none,
+      isLeaving: (node) => (node as Member).status === MemberStatus.leaving,
       nodeJoined: (node) => this.members.nodeJoined(node),
       nodeLeft: (node) => {
         this.members.nodeLeft(node, this.memberlist.nowMs);
