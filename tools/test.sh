@@ -76,9 +76,10 @@ check "generated code (deno task gen)" tools/gen.sh --check
 begin interop --parallel tests/interop
 tests "unit and contract tests" --doc --parallel --ignore='**/*_e2e_test.ts,tests/interop,.tools,build'
 # Clusters of real agents, one after the other, wait for each other's silence; one node's tests go on meanwhile.
-mapfile -t clusters < <(git ls-files -co --exclude-standard "tests/e2e/cluster_*e2e_test.ts")
+several=("tests/e2e/*cluster*_e2e_test.ts" tests/e2e/demo_e2e_test.ts)
+mapfile -t clusters < <(git ls-files -co --exclude-standard "${several[@]}")
 begin clusters "${clusters[@]}"
-mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop" ":!tests/e2e/cluster_*")
+mapfile -t e2e < <(git ls-files -co --exclude-standard "*_e2e_test.ts" ":!tests/interop" "${several[@]/#/:!}")
 tests "end-to-end tests" "${e2e[@]}"
 finish clusters "tests of clusters"
 finish interop "tests with Serf agents"
