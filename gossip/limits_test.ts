@@ -12,7 +12,7 @@ import { MAX_OPEN_QUERIES } from "./serf/open_queries.ts";
 import { MAX_UNANSWERED } from "./serf/queries.ts";
 import { MAX_QUERIES_PER_TIME } from "./serf/query_log.ts";
 import type { SerfCore } from "./serf/serf.ts";
-import { MAX_EVENTS_PER_TIME } from "./serf/user_events.ts";
+import { MAX_EVENT_DIGESTS, MAX_EVENTS_PER_TIME } from "./serf/user_events.ts";
 import { Bench } from "./testing.ts";
 
 const FROM = new Endpoint(new Uint8Array([127, 0, 0, 9]), 9);
@@ -119,13 +119,14 @@ Deno.test("rule 8: no more queries await this node's answer, or share a time, th
   assert.equal(other.counters.limited, 5);
 });
 
-Deno.test("rule 8: no more events of one time are delivered than the limit; more are counted", () => {
+Deno.test("rule 8: no more events of one time are delivered than are remembered, whole or by digest; more are counted", () => {
   const { core, receive } = one();
-  for (let n = 0; n < MAX_EVENTS_PER_TIME + 5; n++) {
+  const remembered = MAX_EVENTS_PER_TIME + MAX_EVENT_DIGESTS;
+  for (let n = 0; n < remembered + 5; n++) {
     const event = { ltime: 1, name: `e${n}`, payload: undefined, coalesce: false };
     receive(concatBytes([USER, encodeUserEvent(event)]));
   }
-  assert.equal(core.counters.userEvents, MAX_EVENTS_PER_TIME);
+  assert.equal(core.counters.userEvents, remembered);
   assert.equal(core.counters.limited, 5);
 });
 

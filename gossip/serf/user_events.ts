@@ -1,18 +1,23 @@
+import { crc32 } from "../codec/crc32.ts";
 import type { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { encodeSlot, type EventSlot, type KnownSlots } from "../codec/serf_push_pull.ts";
 import type { UserEventMessage } from "../codec/serf_messages.ts";
-import { equalBytes, hashBytes, NO_BYTES, sameBytes } from "../codec/text.ts";
+import { equalBytes, hashBytes, NO_BYTES, sameBytes, utf8 } from "../codec/text.ts";
 import type { CommonEvents } from "./common_events.ts";
 import { LamportClock } from "./lamport.ts";
 import type { Verdict } from "./query_log.ts";
 
-/** Events of one Lamport time that are told apart; more are dropped. */
+/** Events of one Lamport time that are remembered whole, and told in push/pulls; of more a digest is remembered. */
 export const MAX_EVENTS_PER_TIME = 256;
+/** Digests, of all times together; events beyond them are dropped. Where thousands of nodes start at once, this holds theirs. */
+export const MAX_EVENT_DIGESTS = 16_384;
 
 /** What is remembered of one Lamport time. */
 interface Slot extends EventSlot {
   /** Of each event's payload: where hundreds of nodes start at once, hundreds of their first events share a time. */
   hashes: number[];
+  /** Of those beyond {@linkcode MAX_EVENTS_PER_TIME}. */
+  digests?: Set<number>;
 }
 
 /** Recent user events by Lamport time: delivers each once. */
@@ -22,6 +27,7 @@ export class UserEvents {
   minTime = 0;
   readonly #slots: (Slot | undefined)[];
   readonly #common: Pick<CommonEvents, "bytes"> | undefined;
+  #digests = 0;
 
   /** `common`: what is remembered alike by many cores of one process is kept once. */
   constructor(slots: number, common?: Pick<CommonEvents, "bytes">) {
@@ -38,6 +44,7 @@ export class UserEvents {
     let slot = this.#slots[index];
     if (slot === undefined || slot.ltime !== message.ltime) {
       if (slot !== undefined && slot.ltime > message.ltime) return "known";
+      this.#digests -= slot?.digests?.size ?? 0;
       slot = { ltime: message.ltime, events: [], hashes: [] };
       this.#slots[index] = slot;
     }
@@ -48,10 +55,21 @@ export class UserEvents {
       const known = events[at];
       if (known.name === message.name && equalBytes(known.payload ?? NO_BYTES, payload)) return "known";
     }
-    if (events.length >= MAX_EVENTS_PER_TIME) return "too-many";
+    if (events.length >= MAX_EVENTS_PER_TIME) {
+      return this.#acceptDigest(slot, digestOf(message.name, payload));
+    }
     slot.encoded = undefined;
     hashes.push(hash);
     events.push({ name: message.name, payload: message.payload });
+    return "new";
+  }
+
+  #acceptDigest(slot: Slot, digest: number): Verdict {
+    slot.digests ??= new Set();
+    if (slot.digests.has(digest)) return "known";
+    if (this.#digests >= MAX_EVENT_DIGESTS) return "too-many";
+    slot.digests.add(digest);
+    this.#digests++;
     return "new";
   }
 
@@ -83,6 +101,13 @@ export class UserEvents {
       passed: (ltime) => at = ltime % slots.length + 1,
     };
   }
+}
+
+/** 53 bits that tell an event from thousands of others; no defence against a member that picks the bytes. */
+function digestOf(name: string, payload: Uint8Array): number {
+  const text = utf8(name);
+  const hash = hashBytes(text, 0, text.length) ^ hashBytes(payload, 0, payload.length);
+  return crc32(payload) * 0x20_0000 + (hash & 0x1f_ffff);
 }
 
 /** A slot whose events stand in an order that does not depend on how they came: who knows the same says the same. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { MsgpackReader } from "../codec/msgpack_reader.ts";
 import { decodeSerfPushPull, emptySerfPushPull, encodeSerfPushPull } from "../codec/serf_push_pull.ts";
 import { hashBytes, NO_BYTES, utf8 } from "../codec/text.ts";
-import { MAX_EVENTS_PER_TIME, UserEvents } from "./user_events.ts";
+import { MAX_EVENT_DIGESTS, MAX_EVENTS_PER_TIME, UserEvents } from "./user_events.ts";
 
 const event = (payload: Uint8Array, name = "e") => ({ ltime: 1, name, payload, coalesce: false });
 
@@ -15,14 +15,30 @@ Deno.test("events of one Lamport time are told apart by name and payload, also w
   assert.deepEqual([1, 2].map(() => events.accept(event(one, "f"))), ["new", "known"]);
 });
 
-Deno.test("hundreds of events of one Lamport time are told apart, and no more than are remembered are taken", () => {
-  const events = new UserEvents(512);
-  const payloads = Array.from({ length: 300 }, (_, i) => utf8(`state of node ${i}`));
+Deno.test("thousands of events of one Lamport time are told apart, and each is taken once", () => {
+  const [one, other] = [new UserEvents(512), new UserEvents(512)];
+  const payloads = Array.from({ length: 4_500 }, (_, i) => utf8(`state of node ${i}`));
   for (const verdict of ["new", "known"]) {
-    const verdicts = payloads.map((payload) => events.accept(event(payload)));
-    assert.ok(verdicts.slice(0, MAX_EVENTS_PER_TIME).every((each) => each === verdict));
-    assert.ok(verdicts.slice(MAX_EVENTS_PER_TIME).every((each) => each === "too-many"));
+    for (const payload of payloads) assert.equal(one.accept(event(payload)), verdict);
+    for (const payload of payloads.toReversed()) assert.equal(other.accept(event(payload)), verdict);
   }
+  assert.equal(one.accept(event(payloads[4_499], "f")), "new");
+  const [{ events }] = one.slots();
+  assert.equal(events.length, MAX_EVENTS_PER_TIME, "a push/pull tells of no more than this");
+  for (const { name, payload } of events) assert.equal(other.accept(event(payload!, name)), "known");
+});
+
+Deno.test("digests of events that are too old give their room to others", () => {
+  const events = new UserEvents(2);
+  const fill = (ltime: number) => {
+    const verdicts = Array.from(
+      { length: MAX_EVENTS_PER_TIME + MAX_EVENT_DIGESTS + 1 },
+      (_, i) => events.accept({ ltime, name: "e", payload: utf8(`${i}`), coalesce: false }),
+    );
+    return verdicts.indexOf("too-many");
+  };
+  const room = MAX_EVENTS_PER_TIME + MAX_EVENT_DIGESTS;
+  assert.deepEqual([fill(1), fill(2), fill(3)], [room, MAX_EVENTS_PER_TIME, room]);
 });
 
 const hashOf = (payload = NO_BYTES) => hashBytes(payload, 0, payload.length);
