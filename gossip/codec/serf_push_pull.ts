@@ -55,12 +55,16 @@ export function emptySerfPushPull(): SerfPushPull {
   return { ltime: 0, statusLTimes: [], leftMembers: [], eventLTime: 0, events: [], queryLTime: 0, doors: [] };
 }
 
+/** Room for all that is not counted, and for a member's name and time. */
+const HEADS_BYTES = 512;
+const TIME_BYTES = 24;
+
 /** Encodes the user state of a push/pull, with its type byte. */
 export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
   const { keyring, from, sealedRing, doors } = message;
   const ours = (doors.length > 0 ? 1 : 0) + (keyring ? 1 : 0) + (from === undefined ? 0 : 1) +
     (sealedRing ? 1 : 0);
-  const out = new MsgpackWriter().byte(SerfType.pushPull).map(6 + ours);
+  const out = new MsgpackWriter(expectedBytes(message)).byte(SerfType.pushPull).map(6 + ours);
   out.string("EventLTime").int(message.eventLTime).string("Events");
   if (message.events.length === 0) out.nil();
   else {
@@ -79,6 +83,13 @@ export function encodeSerfPushPull(message: SerfPushPull): Uint8Array {
   out.string("QueryLTime").int(message.queryLTime).string("StatusLTimes").map(message.statusLTimes.length);
   for (const [node, ltime] of message.statusLTimes) out.string(node).int(ltime);
   return out.finish();
+}
+
+/** About as many as it takes: mostly it is slots that are encoded already, and times of members. */
+function expectedBytes({ events, statusLTimes }: SerfPushPull): number {
+  let expected = HEADS_BYTES + statusLTimes.length * TIME_BYTES;
+  for (const { encoded } of events) expected += encoded?.length ?? 0;
+  return expected;
 }
 
 /** Decodes the user state of a push/pull; the reader stands after the type byte. Slots that are `known` are left out. */
