@@ -227,7 +227,7 @@ export class Prober {
     claim: Claim,
     done: (answers: { known: boolean; claimed: boolean }, newest: Claim) => void,
   ): boolean {
-    const { timers, nowMs, config, self } = this.#ctx;
+    const { self, counters } = this.#ctx;
     const checked = this.#checks.get(claim.node);
     if (checked !== undefined) {
       const isNewer = claim.incarnation > checked.incarnation;
@@ -235,7 +235,7 @@ export class Prober {
       return false;
     }
     if (this.#checks.size >= MAX_CHECKS) {
-      this.#ctx.counters.limited++;
+      counters.limited++;
       return false;
     }
     this.#checks.set(claim.node, claim);
@@ -244,7 +244,7 @@ export class Prober {
       claimed: claim.port ? claim.endpoint : new Endpoint(claim.addr, self.endpoint.port),
     };
     this.#checkPlaces(claim.node, places, {
-      // A node that was never elsewhere asks but whether anybody else is.
+      // Nobody is known where this node asks about itself: silence is an answer then, and others wait for it.
       rounds: known === undefined ? 1 : CHECK_ROUNDS,
       done: (answers) => {
         const newest = this.#checks.get(claim.node)!;
