@@ -1,11 +1,10 @@
 import { LIMITS } from "../codec/limits.ts";
-import { Endpoint } from "../endpoint.ts";
+import type { Endpoint } from "../endpoint.ts";
+import { KnownSources } from "./known_sources.ts";
 import type { ByteStream, Transport, TransportHandler } from "./transport.ts";
 
 /** Packets waiting to be sent; more are dropped. */
 export const MAX_SEND_QUEUE = 8_192;
-/** Peers whose text address is remembered as bytes. */
-const MAX_KNOWN_SOURCES = 8_192;
 /** Tries to find a port that is free for both UDP and TCP. */
 const BIND_TRIES = 16;
 
@@ -26,7 +25,7 @@ export class SocketTransport implements Transport {
   readonly #tcp: Deno.TcpListener | undefined;
   readonly #isV6: boolean;
   readonly #queue: { to: Endpoint; packet: Uint8Array }[] = [];
-  readonly #sources = new Map<string, Endpoint>();
+  readonly #sources = new KnownSources();
   #handler: TransportHandler | undefined;
   #loops: Promise<void>[] = [];
   #sending = false;
@@ -124,7 +123,8 @@ export class SocketTransport implements Transport {
     while (!this.#closed) {
       try {
         const [packet, from] = await this.#udp.receive(buffer);
-        const source = this.#source(from as Deno.NetAddr);
+        const { hostname, port } = from as Deno.NetAddr;
+        const source = this.#sources.endpoint(hostname, port);
         if (source !== undefined) this.#handler?.packet(source, packet.slice());
       } catch (error) {
         if (this.#closed) return;
@@ -134,17 +134,6 @@ export class SocketTransport implements Transport {
         this.dropped++;
       }
     }
-  }
-
-  #source(from: Deno.NetAddr): Endpoint | undefined {
-    const key = `${from.hostname} ${from.port}`;
-    const known = this.#sources.get(key);
-    if (known !== undefined) return known;
-    const endpoint = Endpoint.parse(from.hostname, from.port);
-    if (endpoint === undefined) return undefined;
-    if (this.#sources.size >= MAX_KNOWN_SOURCES) this.#sources.clear();
-    this.#sources.set(key, endpoint);
-    return endpoint;
   }
 
   async #acceptLoop(): Promise<void> {

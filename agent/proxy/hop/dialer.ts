@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import tls from "node:tls";
-import { createHash } from "node:crypto";
+import { Certificates } from "./certificates.ts";
 import type { HopIdentity, PeerUpstream } from "./contract.ts";
 import {
   CLAIM_ACCEPTED,
@@ -19,13 +19,10 @@ export class ClaimRefused extends Error {
   override readonly name = "ClaimRefused";
 }
 
-const MAX_CERTIFICATES = 4_096;
-
 /** Makes connections to other nodes' proxies, ready for a request. */
 export class HopDialer {
   #identity?: HopIdentity;
-  /** PEM by fingerprint, of certificates that have been seen. */
-  readonly #certificates = new Map<string, string>();
+  readonly #certificates = new Certificates();
 
   setIdentity(identity: HopIdentity): void {
     this.#identity = identity;
@@ -85,15 +82,7 @@ export class HopDialer {
     });
     try {
       await once(socket, "secureConnect", { signal });
-      const { raw } = socket.getPeerCertificate();
-      if (!raw || createHash("sha256").update(raw).digest("hex") !== fingerprint) {
-        throw new Error("the node shows another certificate than the pinned one");
-      }
-      const lines = btoa(String.fromCharCode(...raw)).match(/.{1,64}/g)!.join("\n");
-      const pem = `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
-      if (this.#certificates.size >= MAX_CERTIFICATES) this.#certificates.clear();
-      this.#certificates.set(fingerprint, pem);
-      return pem;
+      return this.#certificates.learn(fingerprint, socket.getPeerCertificate().raw);
     } finally {
       socket.on("error", () => {}); // of a socket that nobody waits for any more
       socket.destroy();
