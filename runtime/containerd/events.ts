@@ -33,7 +33,10 @@ const RETRIED: ReadonlySet<RuntimeErrorCode> = new Set(["unavailable", "timeout"
 const MARKER_INTERVAL_MS = 50;
 
 /** Most events kept while the marker is under way; more are dropped, which `resync` makes good. */
-const MAX_EARLY_EVENTS = 1024;
+export const MAX_EARLY_EVENTS = 1_024;
+
+/** What events are read from: of a client this much. */
+export type EventSource = Pick<ContainerdClient, "namespace" | "events">;
 
 /**
  * The events of the client's namespace, for as long as `signal` says. A subscription that breaks (containerd
@@ -43,7 +46,7 @@ const MAX_EARLY_EVENTS = 1024;
  * own, published until it comes back: only then is `resync` yielded, and nothing that happens after it is missed.
  */
 export async function* taskEvents(
-  client: ContainerdClient,
+  client: EventSource,
   options: { signal: AbortSignal; log: Log },
 ): AsyncGenerator<TaskEvent> {
   const { signal, log } = options;
@@ -65,7 +68,7 @@ export async function* taskEvents(
 }
 
 /** One subscription, until it breaks. */
-async function* subscription(client: ContainerdClient, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+async function* subscription(client: EventSource, signal: AbortSignal): AsyncGenerator<TaskEvent> {
   const end = new AbortController();
   const scope = AbortSignal.any([signal, end.signal]);
   const marker = `/hypercore/subscribed/${crypto.randomUUID()}`;
@@ -99,7 +102,7 @@ async function* subscription(client: ContainerdClient, signal: AbortSignal): Asy
   }
 }
 
-async function publishUntil(client: ContainerdClient, topic: string, signal: AbortSignal): Promise<void> {
+async function publishUntil(client: EventSource, topic: string, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {
       await client.events.publish({ topic, event: MARKER }, { signal });

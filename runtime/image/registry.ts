@@ -25,7 +25,8 @@ import { answerChallenge, type Authorization } from "./tokens.ts";
 /** Time without a byte after which a connection counts as dead, in milliseconds. */
 export const STALL_TIMEOUT_MS = 30_000;
 const MAX_REDIRECTS = 5;
-const MAX_CACHED_TOKENS = 256;
+/** Tokens that are remembered, one a repository; the oldest gives way, and is asked for anew. */
+export const MAX_CACHED_TOKENS = 256;
 
 export interface RegistryClientOptions extends EndpointOptions {
   credentials: CredentialStore;
@@ -236,6 +237,7 @@ export class RegistryClient implements Disposable {
         return new Response(new Uint8Array(bytes), { status: exchange.response.status });
       },
     });
+    this.#tokens.delete(tokenKey);
     if (this.#tokens.size >= MAX_CACHED_TOKENS) this.#tokens.delete(this.#tokens.keys().next().value!);
     this.#tokens.set(tokenKey, authorization);
     return authorization;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { startFaultRegistry } from "../../tests/support/fault_registry.ts";
 import type { RuntimeErrorCode } from "../errors.ts";
 import type { Credentials } from "./auth.ts";
+import { MAX_CACHED_TOKENS } from "./registry.ts";
 import { refusal, REGISTRY_IMAGE, TestRegistryClient } from "./testing.ts";
 
 const LAYER = REGISTRY_IMAGE.layers[0];
@@ -82,6 +83,31 @@ Deno.test("a token that lives a second is used for the request it was made for",
   const name = registry.add(REGISTRY_IMAGE, "a:1");
   assert.deepEqual(await client.blob(name, LAYER), LAYER.bytes);
   assert.equal(registry.matching({ kind: "token" }).length, 2);
+});
+
+Deno.test("rule 8: no more tokens are remembered than the limit: the oldest is forgotten, and asked for anew", async () => {
+  await using registry = startFaultRegistry({ auth: { kind: "bearer", expiresInSeconds: 3_600 } });
+  using client = new TestRegistryClient();
+  const names = Array.from(
+    { length: MAX_CACHED_TOKENS + 1 },
+    (_, n) => registry.add(REGISTRY_IMAGE, `r${n}:1`),
+  );
+  const tokens = () => registry.matching({ kind: "token" }).length;
+  for (const name of names) await client.manifest(name);
+  assert.equal(tokens(), names.length);
+  for (const name of names.slice(1)) await client.manifest(name);
+  assert.equal(tokens(), names.length, "the newest are remembered");
+  await client.manifest(names[0]);
+  assert.equal(tokens(), names.length + 1);
+  // One that is replaced takes its own place, not another's.
+  registry.revokeTokens();
+  await client.manifest(names[0]);
+  await client.manifest(names[2]);
+  const requests = registry.requests.filter(({ kind, path }) => kind === "manifest" && path.includes("/r2/"));
+  assert.deepEqual(requests.slice(-2).map(({ status, headers }) => [status, "authorization" in headers]), [
+    [401, true],
+    [200, true],
+  ]);
 });
 
 Deno.test("a bad token answer is refused without showing it", async (t) => {
