@@ -7,6 +7,7 @@ import type { Log } from "../../runtime/log.ts";
 import type { HostPort, TlsFiles } from "../config.ts";
 import { CertificateFiles } from "../proxy/certificate.ts";
 import type { apiHandler } from "./handler.ts";
+import { endWhenIdle, type SessionTimes } from "./idle.ts";
 
 /** Connections at once on the API port. */
 export const MAX_CONNECTIONS = 1_024;
@@ -14,6 +15,8 @@ export const MAX_CONNECTIONS = 1_024;
 export const MAX_CONCURRENT_STREAMS = 128;
 /** Time for the first bytes of a connection, for its TLS handshake, and for the head of a request, milliseconds. */
 export const HEAD_TIMEOUT_MS = 10_000;
+/** Time that a connection may have no call, milliseconds. */
+export const IDLE_TIMEOUT_MS = 300_000;
 /** Bytes of all headers of a request. */
 export const MAX_HEADER_BYTES = 16_384;
 /** Time that calls in flight get when the agent stops, milliseconds. */
@@ -22,6 +25,8 @@ const CLOSE_MS = 1_000;
 /** How an HTTP/2 connection begins (RFC 9113, section 3.4). */
 const PREFACE = Buffer.from("PRI * HTTP/2.0");
 const TELLING_BYTES = 3;
+/** How often heads of HTTP/1.1 that come by TLS are looked at for their time, milliseconds. */
+const HEAD_CHECK_MS = 1_000;
 
 /** How often the certificate's files are looked at, milliseconds. */
 export const CERTIFICATE_POLL_MS = 2_000;
@@ -38,6 +43,8 @@ export interface ApiListenerOptions {
   http2?: boolean;
   /** {@linkcode HEAD_TIMEOUT_MS} by default. */
   headTimeoutMs?: number;
+  /** {@linkcode IDLE_TIMEOUT_MS} by default. */
+  idleTimeoutMs?: number;
   /** Told of each connection that is one too many. */
   onRefused?: () => void;
 }
@@ -92,28 +99,26 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   };
 }
 
-/**
- * Deno's node:http ends a connection that was handed to it after one answer, whatever the answer says; a client that
- * believed in keep-alive would lose its next request.
- */
-function oneAnswer(handler: ApiListenerOptions["handler"]): http.RequestListener {
-  return (request, response) => {
-    if (request.httpVersionMajor === 1) response.setHeader("connection", "close");
-    return handler(request, response);
-  };
-}
-
-function clearServer(
-  { handler, http2: isHttp2Spoken = true, headTimeoutMs = HEAD_TIMEOUT_MS }: ApiListenerOptions,
-) {
-  const http1Limits = http1LimitsOf(headTimeoutMs);
-  const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, ...http1Limits }, oneAnswer(handler));
+function clearServer(options: ApiListenerOptions) {
+  const { handler, http2: isHttp2Spoken = true } = options;
+  const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
+  const deadlines = new WeakMap<net.Socket, ReturnType<typeof setTimeout>>();
+  const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES }, (request, response) => {
+    // A server that does not listen itself has no times of its own.
+    clearTimeout(deadlines.get(request.socket));
+    // Deno's node:http ends a connection that was handed to it after one answer, whatever the answer says; a client that
+    // believed in keep-alive would lose its next request.
+    response.setHeader("connection", "close");
+    handler(request, response);
+  });
   const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
   h1.on("clientError", (_error, socket) => socket.destroy());
   h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
+  h2.on("session", (session) => endWhenIdle(session, { headTimeoutMs, idleTimeoutMs }));
   const server = net.createServer((socket) => {
     const drop = () => socket.destroy();
     const deadline = setTimeout(drop, headTimeoutMs);
+    deadlines.set(socket, deadline);
     socket.once("close", () => clearTimeout(deadline));
     socket.on("error", drop);
     socket.setNoDelay(true);
@@ -126,10 +131,10 @@ function clearServer(
         socket.once("readable", peek);
         return;
       }
-      clearTimeout(deadline);
       socket.unshift(head);
       const isHttp2 = isHttp2Spoken &&
         head.subarray(0, TELLING_BYTES).equals(PREFACE.subarray(0, TELLING_BYTES));
+      if (isHttp2) clearTimeout(deadline);
       (isHttp2 ? h2 : h1).emit("connection", socket);
     };
     socket.once("readable", peek);
@@ -143,7 +148,7 @@ async function tlsServer(
   { tls, stack }: { tls: TlsFiles; stack: AsyncDisposableStack },
 ) {
   const { handler, log, certificatePollMs = CERTIFICATE_POLL_MS, http2: isHttp2Spoken = true } = options;
-  const { headTimeoutMs = HEAD_TIMEOUT_MS } = options;
+  const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
   const files = stack.use(
     await CertificateFiles.open({
       ...tls,
@@ -167,16 +172,23 @@ async function tlsServer(
     : https.createServer({
       ...common,
       maxHeaderSize: MAX_HEADER_BYTES,
-      ...http1LimitsOf(headTimeoutMs),
     }, handler);
+  Object.assign(server, http1TimesOf({ headTimeoutMs, idleTimeoutMs }));
+  server.on("session", (session) => endWhenIdle(session, { headTimeoutMs, idleTimeoutMs }));
   server.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
   server.on("tlsClientError", (_error: Error, socket: net.Socket) => socket.destroy());
   return { server: server as unknown as net.Server, inner: [] };
 }
 
-function http1LimitsOf(headersTimeout: number) {
-  // Uploads and followed logs last as long as they last; each handler has its own bounds.
-  return { headersTimeout, requestTimeout: 0 };
+/** Times that a server which listens itself keeps of HTTP/1.1 connections. An HTTP/2 server takes them as no options. */
+function http1TimesOf({ headTimeoutMs, idleTimeoutMs }: SessionTimes) {
+  return {
+    headersTimeout: headTimeoutMs,
+    connectionsCheckingInterval: Math.min(headTimeoutMs, HEAD_CHECK_MS),
+    // Uploads and followed logs last as long as they last; each handler has its own bounds.
+    requestTimeout: 0,
+    keepAliveTimeout: idleTimeoutMs,
+  };
 }
 
 const http2Settings = { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES };
