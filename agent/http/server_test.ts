@@ -4,7 +4,7 @@ import { Hono } from "hono";
 import { silentLog } from "../../runtime/log.ts";
 import { writeCertificate } from "../proxy/test_certificate.ts";
 import type { Bindings } from "./app.ts";
-import { MAX_CONNECTIONS } from "../api/listener.ts";
+import { IDLE_TIMEOUT_MS, MAX_CONNECTIONS } from "../api/listener.ts";
 import { listenHttp } from "./server.ts";
 import { exchange } from "./testing.ts";
 
@@ -26,14 +26,14 @@ Deno.test("the HTTP port takes up a new certificate, and keeps the old one when 
   const served = () =>
     new Promise<string>((resolve, reject) => {
       const options = { host: "127.0.0.1", port: listener.address.port, rejectUnauthorized: false };
+      let [name, text] = ["", ""];
       const socket = tls.connect(options, () => {
-        const name = socket.getPeerCertificate().subject.CN;
-        let text = "";
-        socket.on("data", (chunk) => text += chunk);
-        socket.on("close", () => resolve(`${name} ${text.split("\r\n\r\n")[1]}`));
+        name = socket.getPeerCertificate().subject.CN as string;
         socket.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
       });
+      socket.on("data", (chunk) => text += chunk);
       socket.on("error", reject);
+      socket.on("close", () => resolve(`${name} ${text.split("\r\n\r\n")[1]}`));
     });
   assert.equal(await served(), "first page");
   await writeCertificate(dir, "second");
@@ -52,7 +52,12 @@ Deno.test("an address that is taken is named", async () => {
 Deno.test("rule 8: no more connections are open to the HTTP port than the limit; more are closed and told of", async () => {
   let refused = 0;
   const address = { host: "127.0.0.1", port: 0 };
-  await using listener = await listenHttp(app, { address, log: silentLog, onRefused: () => refused++ });
+  await using listener = await listenHttp(app, {
+    address,
+    log: silentLog,
+    onRefused: () => refused++,
+    headTimeoutMs: IDLE_TIMEOUT_MS, // none of them is closed for its silence meanwhile
+  });
   const { port } = listener.address;
   const silent: Deno.Conn[] = [];
   for (let n = 0; n < MAX_CONNECTIONS; n++) silent.push(await Deno.connect({ hostname: "127.0.0.1", port }));
