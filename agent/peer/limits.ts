@@ -6,6 +6,8 @@ export interface PeerLimits {
   pending: number;
   /** The same from one address. */
   pendingPerAddress: number;
+  /** The same from one IPv6 /64, a stranger's or a LAN's. */
+  pendingPerNetwork: number;
   /** Time for a connection's first byte, milliseconds. */
   firstByteMs: number;
   /** Time for TLS and the proofs, milliseconds. */
@@ -40,8 +42,9 @@ export interface PeerLimits {
 
 /** The limits in use. */
 export const PEER_LIMITS: Readonly<PeerLimits> = {
-  pending: 128,
+  pending: 192,
   pendingPerAddress: 64,
+  pendingPerNetwork: 128,
   firstByteMs: 5_000,
   handshakeMs: HANDSHAKE_TIMEOUT_MS,
   connections: 2_048,

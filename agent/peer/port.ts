@@ -60,8 +60,8 @@ export class PeerPort implements AsyncDisposable {
     sockets: { transport: SocketTransport; server: net.Server },
   ) {
     this.#options = options;
-    const { pending: all, pendingPerAddress: perAddress } = options.limits;
-    this.#pending = new Places({ all, perAddress });
+    const { pending: all, pendingPerAddress: perAddress, pendingPerNetwork: perNetwork } = options.limits;
+    this.#pending = new Places({ all, perAddress, perNetwork });
     this.transport = sockets.transport;
     this.#server = sockets.server;
     this.address = { host: options.bind.host, port: sockets.transport.local.port };
@@ -118,7 +118,7 @@ export class PeerPort implements AsyncDisposable {
     const { limits, observe } = this.#options;
     // Stays for good: an error that nobody listens to would end the process, and each shows as a close as well.
     socket.on("error", () => {});
-    const place = this.#pending.admit(plainAddress(socket.remoteAddress ?? ""));
+    const place = this.#pending.admit(socket.remoteAddress ?? "");
     if (place === undefined || this.#closing.signal.aborted) {
       place?.[Symbol.dispose]();
       observe?.({ kind: "refused", reason: "limit" });

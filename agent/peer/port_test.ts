@@ -201,6 +201,23 @@ Deno.test("one address cannot take all the places of connections that have not p
   assert.deepEqual(refused(b), ["limit", "limit"]);
 });
 
+Deno.test("rule 8: no more connections of one IPv6 network wait for their proof than the limit; one that ends makes room", async () => {
+  const limits = { firstByteMs: 60_000, handshakeMs: 60_000, pendingPerAddress: 9, pendingPerNetwork: 3 };
+  await using b = await startPeer({ nodeId: "b", host: "::1", limits });
+  const connect = () => net.connect(b.address.port, "::1").on("error", () => {});
+  const many = Array.from({ length: limits.pendingPerNetwork }, connect);
+  while (b.port.pending < limits.pendingPerNetwork) await turn();
+  await ended(connect());
+  assert.deepEqual(refused(b), ["limit"]);
+  many.pop()!.destroy();
+  while (b.port.pending === limits.pendingPerNetwork) await turn();
+  many.push(connect());
+  while (b.port.pending < limits.pendingPerNetwork) await turn();
+  for (const socket of many) socket.destroy();
+  while (b.port.pending > 0) await turn();
+  assert.deepEqual(refused(b), ["limit"]);
+});
+
 Deno.test("rule 8: of what a stranger sends before the proof a kilobyte is read, and one address gets no more places than the limit", async () => {
   await using b = await startPeer({ nodeId: "b", limits: { firstByteMs: 60_000, handshakeMs: 60_000 } });
   const { pendingPerAddress } = PEER_LIMITS;

@@ -11,6 +11,7 @@ import {
   exchange,
   MAX_SERVED_STREAMS,
   MAX_SERVED_STREAMS_PER_ADDRESS,
+  MAX_SERVED_STREAMS_PER_NETWORK,
   readMessage,
   writeAll,
 } from "./stream_driver.ts";
@@ -31,7 +32,11 @@ export class Driver implements AsyncDisposable {
   readonly #tasks = new Set<Promise<void>>();
   readonly #answers = new Map<number, (bytes: Uint8Array | undefined) => void>();
   readonly #budget: ByteBudget;
-  readonly #places = new Places({ all: MAX_SERVED_STREAMS, perAddress: MAX_SERVED_STREAMS_PER_ADDRESS });
+  readonly #places = new Places({
+    all: MAX_SERVED_STREAMS,
+    perAddress: MAX_SERVED_STREAMS_PER_ADDRESS,
+    perNetwork: MAX_SERVED_STREAMS_PER_NETWORK,
+  });
   #nextStream = 1;
   #wakeMs = Infinity;
   #cancelWake: (() => void) | undefined;

@@ -80,13 +80,13 @@ async function connectFrom(localAddress: string, port: number): Promise<Socket> 
 Deno.test("rule 8: only so many streams are served at once; more are closed, and those that end make room", async () => {
   await using a = await createSerf({ name: "a", bind: LOOPBACK, profile: "wan" });
   const silent: Socket[] = [];
-  for (const from of ["127.0.0.2", "127.0.0.3", "127.0.0.4"]) {
+  for (const from of ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]) {
     for (let n = 0; n < MAX_SERVED_STREAMS_PER_ADDRESS && silent.length < MAX_SERVED_STREAMS; n++) {
       silent.push(await connectFrom(from, a.local.port));
     }
   }
   assert.equal(silent.length, MAX_SERVED_STREAMS);
-  const beyond = await connectFrom("127.0.0.5", a.local.port);
+  const beyond = await connectFrom("127.0.0.6", a.local.port);
   await once(beyond, "close");
   assert.equal(a.core.memberlist.counters.streamsRefused, 1);
   for (const socket of silent) socket.destroy();

@@ -4,9 +4,11 @@ import type { Endpoint } from "../endpoint.ts";
 import type { ByteStream, Transport } from "./transport.ts";
 
 /** Streams served at once; more are closed unanswered. */
-export const MAX_SERVED_STREAMS = 127;
+export const MAX_SERVED_STREAMS = 191;
 /** The same from one IP address: a stranger that holds them leaves the others their places. */
 export const MAX_SERVED_STREAMS_PER_ADDRESS = 63;
+/** The same from one IPv6 /64. It may be a stranger's, or a LAN's, which has as many then as a node of Serf's serves in all. */
+export const MAX_SERVED_STREAMS_PER_NETWORK = 127;
 /** Bytes of unfinished messages of all served streams; a stream that exceeds them is closed. */
 export const MAX_RECEIVING_BYTES = 128 * 1024 * 1024;
 const READ_BYTES = 64 * 1024;
