@@ -1,5 +1,6 @@
 import { STATUS_CODES } from "node:http";
-import { latin1 } from "./http1/bytes.ts";
+import { latin1, latin1Bytes } from "./http1/bytes.ts";
+import type { HttpError } from "./http_error.ts";
 
 /** Body and type of an answer the proxy gives by itself. */
 export interface ErrorPage {
@@ -22,9 +23,18 @@ export function errorPage(status: number, reason: string, accept: string): Error
   };
 }
 
-/** The phrase of a status line. */
-export function reasonPhrase(status: number): string {
-  return STATUS_CODES[status] ?? "Unknown";
+/** The same as a whole HTTP/1.1 response. */
+export function errorAnswer(
+  { status, message, hop }: HttpError,
+  options: { accept: string; isHop: boolean; isHead: boolean; close: boolean },
+): Uint8Array {
+  const { contentType, body } = errorPage(status, message, options.accept);
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\nContent-Type: ${contentType}\r\n` +
+    `Content-Length: ${body.length}\r\nCache-Control: no-store\r\n` +
+    (options.isHop && hop ? `Hypercore-Hop: ${hop}\r\n` : "") +
+    (status === 503 ? "Retry-After: 1\r\n" : "") +
+    (options.close ? "Connection: close\r\n\r\n" : "\r\n");
+  return latin1Bytes(options.isHead ? head : head + body);
 }
 
 function escapeHtml(text: string): string {

@@ -7,6 +7,7 @@ import { HttpError } from "./http_error.ts";
 import type { PeerUpstream, Route, Upstream } from "./mod.ts";
 import { candidates } from "./route_table.ts";
 import { ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
+import type { Source } from "./source.ts";
 import { keyOf, type UpstreamConnection } from "./upstream_pool.ts";
 
 export interface ExchangeOptions {
@@ -32,6 +33,11 @@ export interface ExchangeOptions {
   response: ResponseHead;
 }
 
+const SENT = Promise.resolve();
+const NO_CONTENT: Framing = { kind: "none" };
+const CHUNKED: Framing = { kind: "chunked" };
+const UNTIL_CLOSE: Framing = { kind: "until-close" };
+
 /** One request to an upstream and the head of its response, over a kept or a new connection. */
 export class Exchange {
   connection?: UpstreamConnection;
@@ -43,7 +49,7 @@ export class Exchange {
   }
   #attempts = 0;
   /** Resolves when the request is sent or has failed. Never rejects. */
-  sending: Promise<void> = Promise.resolve();
+  sending = SENT;
   #clientFault?: unknown;
   #timedOut = false;
   #clientEnded = false;
@@ -62,7 +68,12 @@ export class Exchange {
    * Sends the request and waits for the final response head, which then stands in `connection.source` up to the offset
    * returned. Throws {@linkcode HttpError} with the status to answer, or what `sendBody` threw.
    */
-  async respond(): Promise<number> {
+  respond(): Promise<number> {
+    const { upstream, fallbacks } = this.options.route;
+    return upstream.kind === "tcp" && !fallbacks?.length ? this.#exchange(upstream) : this.#respondByAny();
+  }
+
+  async #respondByAny(): Promise<number> {
     const { context: { stale }, currentRoute } = this.options;
     let { route } = this.options;
     for (let isFirst = true;; isFirst = false) {
@@ -105,11 +116,19 @@ export class Exchange {
       this.sending = this.#send(connection, requestHead);
       this.#touchResponse();
       if (upstream.kind === "peer" && canRetry) this.#await(upstream);
+      const { source } = connection;
       let headEnd: number;
       try {
-        headEnd = await this.#responseHead(connection);
+        for (let interim = 1;; interim++) {
+          if (source.buffered === 0) await source.fill();
+          const found = source.head(context.limits.maxHeadBytes);
+          headEnd = typeof found === "number" ? found : await found;
+          if (headEnd < 0) throw new Error("end of stream before a response");
+          if (this.#takeHead(source, headEnd)) break;
+          await this.#passInterim(source, headEnd, interim);
+        }
       } catch (error) {
-        const isSilent = connection.source.buffered === 0 && !(error instanceof HttpError);
+        const isSilent = source.buffered === 0 && !(error instanceof HttpError);
         connection.close();
         if (this.#clientFault !== undefined) throw this.#clientFault;
         this.#throwIfAborted();
@@ -119,11 +138,11 @@ export class Exchange {
           throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), options);
         }
         if (isSilent && connection.reused && canRetry) continue;
-        if (error instanceof HttpError && error.status === 502) throw error;
+        if (error instanceof HttpError) throw error.status === 502 ? error : malformed(error);
         const options = { cause: error, unsent: isSilent && canRetry };
         throw new HttpError(502, "the workload closed the connection before it answered", options);
       } finally {
-        context.stale.awaiting.delete(this);
+        if (this.#awaited !== undefined) context.stale.awaiting.delete(this);
       }
       if (upstream.kind === "peer") this.#throwIfRefused(connection, headEnd);
       return headEnd;
@@ -183,10 +202,10 @@ export class Exchange {
   /** How the response's end is found; the head must have been parsed. */
   framing(): Framing {
     const { response, isHead } = this.options;
-    if (isHead || response.status === 204 || response.status === 304) return { kind: "none" };
-    if (response.chunked) return { kind: "chunked" };
+    if (isHead || response.status === 204 || response.status === 304) return NO_CONTENT;
+    if (response.chunked) return CHUNKED;
     if (response.contentLength >= 0) return { kind: "length", bytes: response.contentLength };
-    return { kind: "until-close" };
+    return UNTIL_CLOSE;
   }
 
   /** After the whole response: keeps the upstream connection for others if both sides are through with it. */
@@ -268,28 +287,22 @@ export class Exchange {
     }
   }
 
-  async #responseHead(connection: UpstreamConnection): Promise<number> {
-    const { context: { limits }, response, upgrade, onInterim } = this.options;
-    const { source } = connection;
-    for (let interim = 0;; interim++) {
-      let end: number;
-      try {
-        end = await source.head(limits.maxHeadBytes);
-      } catch (error) {
-        if (!(error instanceof HttpError)) throw error;
-        throw new HttpError(502, `the workload's response is malformed: ${error.message}`, { cause: error });
-      }
-      if (end < 0) throw new Error("end of stream before a response");
-      response.parse(source.buffer, source.start, end, limits.maxHeaders);
-      if (response.status === 101 && !upgrade) {
-        throw new HttpError(502, "the workload switched protocols unasked");
-      }
-      if (response.status >= 200 || response.status === 101) return end;
-      if (interim === limits.maxInterimResponses) throw new HttpError(502, "too many interim responses");
-      await onInterim(response, source.buffer);
-      source.start = end;
-      this.#touchResponse();
+  /** Takes in the head up to `end`; whether it is that of the final response. */
+  #takeHead(source: Source, end: number): boolean {
+    const { context: { limits }, response, upgrade } = this.options;
+    response.parse(source.buffer, source.start, end, limits.maxHeaders);
+    if (response.status === 101 && !upgrade) {
+      throw new HttpError(502, "the workload switched protocols unasked");
     }
+    return response.status >= 200 || response.status === 101;
+  }
+
+  async #passInterim(source: Source, end: number, count: number): Promise<void> {
+    const { context: { limits }, response, onInterim } = this.options;
+    if (count > limits.maxInterimResponses) throw new HttpError(502, "too many interim responses");
+    await onInterim(response, source.buffer);
+    source.start = end;
+    this.#touchResponse();
   }
 
   #touchResponse(): void {
@@ -305,4 +318,8 @@ export class Exchange {
     // A failure means that the upstream is gone, which its read tells.
     this.connection?.conn.closeWrite().catch(() => {});
   }
+}
+
+function malformed(cause: HttpError): HttpError {
+  return new HttpError(502, `the workload's response is malformed: ${cause.message}`, { cause });
 }

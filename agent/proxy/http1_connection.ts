@@ -1,9 +1,9 @@
 import { moveContent } from "./content.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import type { Watched } from "./deadlines.ts";
-import { acceptField, errorPage, reasonPhrase } from "./error_page.ts";
+import { acceptField, errorAnswer } from "./error_page.ts";
 import { Exchange } from "./exchange.ts";
-import { CR, LF, putBytes, putText, splice } from "./http1/bytes.ts";
+import { CR, putBytes, splice } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
 import { REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
 import { Http1Router } from "./http1_router.ts";
@@ -63,7 +63,18 @@ export class Http1Connection implements Watched {
   async run(): Promise<void> {
     this.#context.deadlines.add(this);
     try {
-      while (await this.#serveOne());
+      let goesOn = true;
+      while (goesOn) {
+        this.#begin();
+        try {
+          goesOn = await this.#relayOne();
+        } catch (error) {
+          goesOn = await this.#fail(error);
+        } finally {
+          this.#exchange = undefined;
+          this.#count();
+        }
+      }
     } finally {
       this.#end();
       if (!this.#isMoving) this.source.release();
@@ -105,29 +116,26 @@ export class Http1Connection implements Watched {
     else this.close();
   }
 
-  /** Returns whether another request may follow. */
-  async #serveOne(): Promise<boolean> {
+  #begin(): void {
     this.#status = 0;
     this.#isCounted = false;
     this.#requestEnd = CONSUMED;
     this.#isWhole = false;
     this.#accept = "";
-    try {
-      return await this.#relayOne();
-    } catch (error) {
-      if (this.#closed) return false;
-      // Too late for another answer, or nobody left to read it: cut, so that a body is seen not to be whole.
-      if (this.#status !== 0 || !(error instanceof HttpError)) return false;
-      if (this.#requestEnd !== CONSUMED) {
-        this.#accept = acceptField(this.source.buffer, this.#requestEnd, this.source.start);
-      }
-      return await this.#answer(error);
-    } finally {
-      this.#exchange = undefined;
-      this.#count();
-    }
   }
 
+  /** After a request that could not be relayed; returns whether another may follow. */
+  async #fail(error: unknown): Promise<boolean> {
+    if (this.#closed) return false;
+    // Too late for another answer, or nobody left to read it: cut, so that a body is seen not to be whole.
+    if (this.#status !== 0 || !(error instanceof HttpError)) return false;
+    if (this.#requestEnd !== CONSUMED) {
+      this.#accept = acceptField(this.source.buffer, this.#requestEnd, this.source.start);
+    }
+    return await this.#answer(error);
+  }
+
+  /** Returns whether another request may follow. */
   async #relayOne(): Promise<boolean> {
     const { limits, counters, buffers } = this.#context;
     const { source } = this;
@@ -173,7 +181,7 @@ export class Http1Connection implements Watched {
       canRetry: request.isSafe && !request.hasBody,
       upgrade,
       sendBody: hasBody ? (sink) => this.#sendBody(sink) : undefined,
-      onInterim: (response, buffer) => this.#passInterim(response, buffer),
+      onInterim: this.#passInterim,
       owner: this,
       response: this.#response,
     });
@@ -202,8 +210,10 @@ export class Http1Connection implements Watched {
     this.deadlineMs = deadlines.nowMs + (isFirst ? firstMs : limits.keepAliveTimeoutMs);
     const { source } = this;
     if (source.buffered === 0) await source.fill();
-    if (source.buffer[source.start] === CR) await this.#skipEmptyLine();
-    return await source.head(limits.maxHeadBytes, this.#onFirstByte);
+    // One is tolerated before a request (RFC 9112 §2.2).
+    if (source.buffer[source.start] === CR) await source.skipEmptyLine();
+    const headEnd = source.head(limits.maxHeadBytes, this.#onFirstByte);
+    return typeof headEnd === "number" ? headEnd : await headEnd;
   }
 
   readonly #onFirstByte = () => {
@@ -212,14 +222,6 @@ export class Http1Connection implements Watched {
     this.#startedMs = now();
     this.deadlineMs = deadlines.nowMs + limits.headTimeoutMs;
   };
-
-  /** One empty line before a request is tolerated (RFC 9112 §2.2). */
-  async #skipEmptyLine(): Promise<void> {
-    const { source } = this;
-    if (source.buffered === 1) await source.fill();
-    const { buffer, start } = source;
-    if (source.buffered >= 2 && buffer[start] === CR && buffer[start + 1] === LF) source.start += 2;
-  }
 
   async #sendBody(sink: ContentSink): Promise<void> {
     const { limits, counters } = this.#context;
@@ -255,7 +257,7 @@ export class Http1Connection implements Watched {
 
   readonly #onClientFailed = () => this.#end();
 
-  async #passInterim(response: ResponseHead, buffer: Uint8Array): Promise<void> {
+  readonly #passInterim = async (response: ResponseHead, buffer: Uint8Array): Promise<void> => {
     if (this.#request.minor === 0) return;
     const sink = new ConnectionSink(this.conn, this.#context.buffers, responseRoom(this.#exchange!));
     try {
@@ -265,7 +267,7 @@ export class Http1Connection implements Watched {
     } finally {
       sink.release();
     }
-  }
+  };
 
   /** Relays the response; returns whether the client connection can go on. */
   async #relayResponse(exchange: Exchange, headEnd: number): Promise<boolean> {
@@ -299,11 +301,14 @@ export class Http1Connection implements Watched {
         sink.fits(framing.bytes)
       ) {
         // All of it is here: the upstream is free for the next request before this one's answer is written.
-        sink.write(source.buffer.subarray(source.start, source.start + framing.bytes));
-        source.start += framing.bytes;
+        const end = source.start + framing.bytes;
+        const length = putBytes(sink.buffer, sink.filled, source.buffer, source.start, end);
+        source.start = end;
         counters.bytesOut += framing.bytes;
         exchange.finish();
-        await sink.flush();
+        const answer = sink.buffer.subarray(0, length);
+        const written = await this.conn.write(answer);
+        if (written < length) await writeAll(this.conn, answer.subarray(written));
       } else {
         await moveContent(source, framing, chunking ?? sink, {
           limits,
@@ -385,15 +390,12 @@ export class Http1Connection implements Watched {
     const next = isParsed ? this.#nextRequest() : CONSUMED;
     const goesOn = next !== CONSUMED && !request.close && request.minor === 1 && !this.#draining;
     if (goesOn) this.source.start = next;
-    const { contentType, body } = errorPage(failure.status, failure.message, this.#accept);
-    const head =
-      `HTTP/1.1 ${failure.status} ${reasonPhrase(failure.status)}\r\nContent-Type: ${contentType}\r\n` +
-      `Content-Length: ${body.length}\r\nCache-Control: no-store\r\n` +
-      (this.#client.hop && failure.hop ? `Hypercore-Hop: ${failure.hop}\r\n` : "") +
-      (failure.status === 503 ? "Retry-After: 1\r\n" : "") + (goesOn ? "\r\n" : "Connection: close\r\n\r\n");
-    const text = isParsed && request.isHead ? head : head + body;
-    const bytes = new Uint8Array(text.length);
-    putText(bytes, 0, text);
+    const bytes = errorAnswer(failure, {
+      accept: this.#accept,
+      isHop: this.#client.hop !== undefined,
+      isHead: isParsed && request.isHead,
+      close: !goesOn,
+    });
     this.#status = failure.status;
     this.#phase = goesOn ? "body" : "linger";
     this.#touch();

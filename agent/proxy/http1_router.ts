@@ -1,11 +1,13 @@
 import { type Authority, parseAuthority } from "./authority.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
 import { type HopFacts, hopLine, parseHopField } from "./hop/hop_field.ts";
-import { latin1 } from "./http1/bytes.ts";
+import { latin1, latin1Bytes } from "./http1/bytes.ts";
 import type { RequestHead } from "./http1/head.ts";
 import { forwardingFields } from "./http1/rewrite.ts";
 import { HttpError } from "./http_error.ts";
 import type { Route, Upstream } from "./mod.ts";
+
+const NOTHING = new Uint8Array(0);
 
 /**
  * Finds the routes of one connection's requests, and says who asked. What follows from the Host field is kept, as mostly the
@@ -14,11 +16,11 @@ import type { Route, Upstream } from "./mod.ts";
 export class Http1Router {
   #host = "";
   #authority: Authority = { hostname: "", label: "" };
-  #forwarding = "";
+  #forwarding = NOTHING;
   /** The last hop field, and what it says. */
   #hop = "";
   #facts: HopFacts;
-  #hopLine = "";
+  #hopLine = NOTHING;
 
   constructor(private readonly context: WorkerContext, private readonly client: ClientInfo) {
     const { address, hostPort, secure } = client;
@@ -34,7 +36,7 @@ export class Http1Router {
       const host = latin1(buffer, hostStart, hostEnd);
       this.#authority = parseAuthority(host);
       this.#host = host;
-      this.#forwarding = forwardingFields(this.#facts, host);
+      this.#forwarding = latin1Bytes(forwardingFields(this.#facts, host));
     }
     if (this.#host === "") throw new HttpError(400, "empty Host");
     if (isHop) return this.#localRoute();
@@ -48,11 +50,11 @@ export class Http1Router {
     this.context.routes.lookup(this.client.hostPort, this.#authority);
 
   /** The lines that tell a container, or the proxy of its node, who asks. */
-  forwarding(upstream: Upstream, { id }: Route): string {
+  forwarding(upstream: Upstream, { id }: Route): Uint8Array {
     if (upstream.kind === "tcp") return this.#forwarding;
     if (this.#facts.id !== id) {
       this.#facts = { ...this.#facts, id };
-      this.#hopLine = hopLine(this.#facts);
+      this.#hopLine = latin1Bytes(hopLine(this.#facts));
     }
     return this.#hopLine;
   }

@@ -1,6 +1,6 @@
 import { parseAuthority } from "./authority.ts";
 import type { ClientInfo, WorkerContext } from "./context.ts";
-import { latin1, putText, TARGET, TOKEN } from "./http1/bytes.ts";
+import { latin1, latin1Bytes, TARGET, TOKEN } from "./http1/bytes.ts";
 import { hopLine } from "./hop/hop_field.ts";
 import { HOP_FIELD } from "./http1/fields.ts";
 import { Field, type ResponseHead } from "./http1/head.ts";
@@ -85,9 +85,7 @@ export function routeRequest(
       if (body === "chunked") text += "Transfer-Encoding: chunked\r\n";
       else if (body !== undefined) text += `Content-Length: ${body}\r\n`;
       text += "\r\n";
-      const head = new Uint8Array(text.length);
-      putText(head, 0, text);
-      return head;
+      return latin1Bytes(text);
     },
   };
 }

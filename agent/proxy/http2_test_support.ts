@@ -27,6 +27,8 @@ export async function withSession(
 export async function answerOf(
   stream: http2.ClientHttp2Stream,
 ): Promise<{ headers: http2.IncomingHttpHeaders; body: string }> {
+  // A reset may come between the head and the first read, which then tells it.
+  stream.on("error", () => {});
   const [headers] = await once(stream, "response");
   let body = "";
   for await (const chunk of stream) body += new TextDecoder("latin1").decode(chunk);

@@ -1,4 +1,4 @@
-import { putText } from "./http1/bytes.ts";
+import { latin1Bytes } from "./http1/bytes.ts";
 import type { BufferPool } from "./buffers.ts";
 
 /** Where content goes. Methods return a promise only when the caller has to wait for the receiver. */
@@ -84,9 +84,9 @@ export class ChunkingSink implements ContentSink {
 
   async write(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
-    await this.inner.write(text(`${bytes.length.toString(16)}\r\n`));
+    await this.inner.write(latin1Bytes(`${bytes.length.toString(16)}\r\n`));
     await this.inner.write(bytes);
-    await this.inner.write(text("\r\n"));
+    await this.inner.write(latin1Bytes("\r\n"));
   }
 
   flush(): Promise<void> | undefined {
@@ -95,7 +95,7 @@ export class ChunkingSink implements ContentSink {
 
   async end(trailers: [name: string, value: string][] = []): Promise<void> {
     await this.inner.write(
-      text(`0\r\n${trailers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`),
+      latin1Bytes(`0\r\n${trailers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`),
     );
     await this.inner.flush();
   }
@@ -105,12 +105,6 @@ export class ChunkingSink implements ContentSink {
 export async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
   let written = await conn.write(bytes);
   while (written < bytes.length) written += await conn.write(bytes.subarray(written));
-}
-
-function text(value: string): Uint8Array {
-  const bytes = new Uint8Array(value.length);
-  putText(bytes, 0, value);
-  return bytes;
 }
 
 /** Closes what may have been closed already. */

@@ -1,5 +1,6 @@
 import type { BufferPool } from "./buffers.ts";
 import { isSecure } from "./conn.ts";
+import { CR, LF } from "./http1/bytes.ts";
 import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
 
@@ -124,6 +125,13 @@ export class Source {
       const headEnd = this.#findHead(scanned, maxBytes);
       if (headEnd !== HEAD_INCOMPLETE) return headEnd;
     }
+  }
+
+  /** Goes behind an empty line, when that is what comes next; its first byte has been buffered. */
+  async skipEmptyLine(): Promise<void> {
+    if (this.buffered === 1) await this.fill();
+    const { buffer, start } = this;
+    if (this.buffered >= 2 && buffer[start] === CR && buffer[start + 1] === LF) this.start += 2;
   }
 
   /** Looks on for the end of a head whose first `scanned` bytes do not hold it. */

@@ -43,6 +43,11 @@ export class UpstreamConnection implements Watched {
     this.close();
   }
 
+  /** The read that was begun while it was parked has ended. */
+  readonly onIdleRead = (): void => {
+    if (this.deadlineMs !== Infinity) this.close();
+  };
+
   /**
    * Closes at once; a pending read or write of the connection rejects. What has been read stays, for an exchange that may be
    * looking at it, or writing it to its client.
@@ -146,10 +151,7 @@ export class UpstreamPool {
     conn.deadlineMs = deadlines.nowMs + limits.upstreamIdleTimeoutMs;
     target.idle.push(conn);
     // The read that will bring the next response also tells when the upstream hangs up.
-    const onIdleRead = () => {
-      if (conn.deadlineMs !== Infinity) conn.close();
-    };
-    source.fill().then(onIdleRead, onIdleRead);
+    source.fill().then(conn.onIdleRead, conn.onIdleRead);
   }
 
   forget(conn: UpstreamConnection): void {

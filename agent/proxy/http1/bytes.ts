@@ -55,6 +55,13 @@ export function putText(buffer: Uint8Array, offset: number, text: string): numbe
   return offset + text.length;
 }
 
+/** Latin-1 text as bytes. */
+export function latin1Bytes(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(text.length);
+  putText(bytes, 0, text);
+  return bytes;
+}
+
 /** Copies `from[start, end)` to `to` at `offset`; returns the offset behind it. */
 export function putBytes(
   to: Uint8Array,
@@ -63,17 +70,17 @@ export function putBytes(
   start: number,
   end: number,
 ): number {
-  if (end - start > 48) to.set(from.subarray(start, end), offset);
+  if (end - start > 64) to.set(from.subarray(start, end), offset);
   else for (let i = start, o = offset; i < end; i++, o++) to[o] = from[i];
   return offset + end - start;
 }
 
-/** The message with `text` in place of `old`, which stands at `at`. */
-export function splice(message: Uint8Array, at: number, old: string, text: string): Uint8Array {
-  const spliced = new Uint8Array(message.length - old.length + text.length);
+/** The message with `piece` in place of `old`, which stands at `at`. */
+export function splice(message: Uint8Array, at: number, old: Uint8Array, piece: Uint8Array): Uint8Array {
+  const spliced = new Uint8Array(message.length - old.length + piece.length);
   spliced.set(message.subarray(0, at));
-  putText(spliced, at, text);
-  spliced.set(message.subarray(at + old.length), at + text.length);
+  spliced.set(piece, at);
+  spliced.set(message.subarray(at + old.length), at + piece.length);
   return spliced;
 }
 

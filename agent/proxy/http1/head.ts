@@ -223,18 +223,23 @@ export const HEAD_INCOMPLETE = -1;
 
 /**
  * Looks for the empty line that ends a head, from `from` on; `start` is where the head begins. Returns the offset behind
- * it or {@linkcode HEAD_INCOMPLETE}. A line feed without a carriage return throws (request smuggling).
+ * it or {@linkcode HEAD_INCOMPLETE}. While there is none, a line feed without a carriage return throws (request smuggling);
+ * in a whole head the parser finds it.
  */
 export function findHeadEnd(buffer: Uint8Array, start: number, from: number, end: number): number {
-  let at = from;
+  let at = Math.max(from, start + 3);
   while (at < end) {
-    if (buffer[at] !== LF) {
-      at++;
-      continue;
+    const code = buffer[at];
+    // What is neither CR nor LF is no part of CR LF CR LF: the next one that could be ends four bytes on.
+    if (code !== LF && code !== CR) at += 4;
+    else if (code === LF && buffer[at - 1] === CR && buffer[at - 2] === LF && buffer[at - 3] === CR) {
+      return at + 1;
+    } else at++;
+  }
+  for (at = from; at < end; at++) {
+    if (buffer[at] === LF && (at === start || buffer[at - 1] !== CR)) {
+      throw new HttpError(400, "line feed without carriage return");
     }
-    if (at === start || buffer[at - 1] !== CR) throw new HttpError(400, "line feed without carriage return");
-    if (at - 3 >= start && buffer[at - 2] === LF) return at + 1;
-    at++;
   }
   return HEAD_INCOMPLETE;
 }

@@ -28,7 +28,7 @@ export function rewriteRequest(
   out: Uint8Array,
   buffer: Uint8Array,
   head: RequestHead,
-  options: { forwarding: string; upgrade: boolean },
+  options: { forwarding: Uint8Array; upgrade: boolean },
 ): number {
   let at = putBytes(out, 0, buffer, head.methodStart, head.methodEnd);
   out[at++] = 32;
@@ -56,7 +56,8 @@ export function rewriteRequest(
   }
   at = putBytes(out, at, buffer, runStart, runEnd);
   head.forwardingAt = at;
-  at = putText(out, at, options.forwarding);
+  out.set(options.forwarding, at);
+  at += options.forwarding.length;
   const te = head.acceptsTrailers;
   if (te) at = putText(out, at, "TE: trailers\r\n");
   if (options.upgrade) at = putText(out, at, te ? "Connection: Upgrade, TE\r\n" : "Connection: Upgrade\r\n");
