@@ -6,6 +6,9 @@ import { END_AGAIN_MS, TOMBSTONE_CONFLICT_MS } from "./limits.ts";
 import { Rendezvous } from "./rendezvous.ts";
 import { Tombstones } from "./tombstones.ts";
 
+/** Those further back in line all wait this many times as long. */
+const MAX_WAITS = 8;
+
 /**
  * Keeps the stopped stopped: ends a local copy that a tombstone forbids, and states a tombstone anew where a live node
  * has a copy and seems not to know.
@@ -65,8 +68,8 @@ export class Burial {
     const isElsewhere = live.some(({ nodeId }) => table.get(nodeId)?.kind === "hypercore");
     if (!isElsewhere || buried.isOwn) this.#conflicts.delete(id);
     else if (!this.#conflicts.has(id)) {
-      const position = new Rendezvous(this.#context.liveNodes()).position(id, selfId);
-      this.#conflicts.set(id, nowMs + TOMBSTONE_CONFLICT_MS * (1 + Math.min(position, 8)));
+      const position = new Rendezvous(this.#context.liveNodes()).position(id, selfId, { most: MAX_WAITS });
+      this.#conflicts.set(id, nowMs + TOMBSTONE_CONFLICT_MS * (1 + position));
     }
   }
 

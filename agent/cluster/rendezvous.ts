@@ -42,14 +42,18 @@ export class Rendezvous {
     return best.map(({ id }) => id);
   }
 
-  /** How many nodes come before this one for a key; -1 where it is none of them. */
-  position(key: string, nodeId: string): number {
+  /**
+   * How many nodes come before this one for a key; -1 where it is none of them. It is looked no further than `most`: whoever
+   * is far back in a long line need not know how far.
+   */
+  position(key: string, nodeId: string, { most = Infinity }: { most?: number } = {}): number {
     const hash = hashText(key);
     const own = this.#nodes.find(({ id }) => id === nodeId);
     if (own === undefined) return -1;
     const self = { id: nodeId, score: weight(hash, own.hash) };
     let before = 0;
     for (const node of this.#nodes) {
+      if (before >= most) return most;
       if (node !== own && isBefore({ id: node.id, score: weight(hash, node.hash) }, self)) before++;
     }
     return before;

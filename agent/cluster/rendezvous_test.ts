@@ -33,9 +33,13 @@ Deno.test("a position is the place in the order; the order of nodes given does n
     const order = line.first(key, nodes.length);
     assert.deepEqual(mirrored.first(key, nodes.length), order);
     order.forEach((node, i) => assert.equal(line.position(key, node), i));
+    for (const most of [0, 1, 3, nodes.length]) {
+      order.forEach((node, i) => assert.equal(line.position(key, node, { most }), Math.min(i, most)));
+    }
     assert.deepEqual(line.first(key, 2, order[0]), order.slice(1, 3));
   }
   assert.equal(line.position("key", "nobody"), -1);
+  assert.equal(line.position("key", "nobody", { most: 0 }), -1);
   assert.deepEqual(new Rendezvous([]).first("key", 3), []);
 });
 

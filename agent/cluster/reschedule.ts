@@ -221,8 +221,9 @@ export class Rescheduler {
   /** This node's place among those that act for an id; -1 where it does not. */
   #position(id: string): number {
     const { selfId, view } = this.#options;
-    const position = view.line().position(id, selfId);
-    return position < MAX_IN_LINE || view.isTrusted(id) ? position : -1;
+    const most = view.isTrusted(id) ? Infinity : MAX_IN_LINE;
+    const position = view.line().position(id, selfId, { most });
+    return position < most ? position : -1;
   }
 
   #newCase(id: string): Case {
