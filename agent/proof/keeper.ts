@@ -246,12 +246,13 @@ export class ProofKeeper implements AsyncDisposable {
   }
 
   async #prove(tracked: Tracked, occasion: Occasion): Promise<void> {
-    const { id, kind, workload, endedAtMs, exitCode } = occasion;
+    const { id, workload, endedAtMs, exitCode } = occasion;
     const { engine, identity, logs, log, monotonicMs, nowMs, observe } = this.#options;
     const beganMs = monotonicMs();
     tracked.log ??= await logs.open(id);
     const { tail } = tracked.log;
-    if (tail !== undefined && hasEnded(tail) && (kind === "stop" || kind === "gone")) return;
+    const kind = kindOf(occasion, tail);
+    if (kind === undefined) return;
     const facts = occasion.facts ?? tracked.facts ?? (tail && factsOf(tail));
     if (facts === undefined) return; // nothing of it ever ran
     tracked.facts = facts;
@@ -327,6 +328,16 @@ export class ProofKeeper implements AsyncDisposable {
 function isCurrent({ kind, workload, facts }: Occasion): boolean {
   if (kind !== "interval" && kind !== "resume") return true;
   return workload?.phase === "running" && workload.record.generation === facts?.generation;
+}
+
+/** What is to be proven; undefined when the log tells it already. */
+function kindOf({ kind, facts }: Occasion, tail: ProofTail | undefined): ProofKind | undefined {
+  const isOver = tail !== undefined && hasEnded(tail);
+  if (kind === "stop" || kind === "gone") return isOver ? undefined : kind;
+  const isNewRun = tail === undefined || isOver || tail.body.generation < (facts?.generation ?? 0);
+  // The timer may come before what tells of the start.
+  if (kind === "interval") return isNewRun ? "start" : kind;
+  return kind === "start" && !isNewRun ? undefined : kind;
 }
 
 function hasEnded({ body }: ProofTail): boolean {

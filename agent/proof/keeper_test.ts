@@ -30,6 +30,8 @@ async function startKeeper(
   const engine = parts.engine ?? new MemoryEngine({ nowMs: () => clock.nowMs });
   let keeper!: ProofKeeper;
   let cutOff = () => {};
+  /** Awaited before each event is told. */
+  const slow = { events: Promise.resolve() };
   const told = { times: 0 };
   const { manager, proxy } = await startManager({
     ...parts,
@@ -43,7 +45,10 @@ async function startKeeper(
           async *watch(signal) {
             const cut = new AbortController();
             cutOff = () => cut.abort();
-            yield* manager.watch(AbortSignal.any([signal, cut.signal]));
+            for await (const event of manager.watch(AbortSignal.any([signal, cut.signal]))) {
+              await slow.events;
+              yield event;
+            }
             if (!signal.aborted) throw new RuntimeError("exhausted", "Cannot follow the events: too slow");
           },
         },
@@ -82,6 +87,7 @@ async function startKeeper(
     quiet,
     told,
     cutOff: () => cutOff(),
+    slow,
     async pass(ms: number) {
       monotonic.ms += ms;
       clock.advance(ms);
@@ -322,6 +328,22 @@ Deno.test("however many workloads are due, so many are measured at once", () =>
     assert.equal(node.told.times, 1);
     await node.pass(TELL_DELAY_MS);
     assert.equal(node.told.times, 2);
+    await node.stop();
+  }));
+
+Deno.test("a run begins with its start, and has one, when the timer comes before what tells of it", () =>
+  inTempDir(async (dir) => {
+    const node = await startKeeper(dir);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    node.slow.events = promise;
+    const { id } = await node.manager.spawn(request());
+    await node.pass(INTERVAL_MS);
+    assert.deepEqual((await node.bodies(id)).map(({ kind }) => kind), ["start"]);
+    resolve();
+    await node.quiet();
+    await node.pass(INTERVAL_MS);
+    assert.deepEqual((await node.bodies(id)).map(({ kind }) => kind), ["start", "interval"]);
+    assert.equal((await node.keeper.verify(id)).result, "VALID");
     await node.stop();
   }));
 
