@@ -209,6 +209,7 @@ export async function startNode(
       tls: config.apiTls,
       log,
       onRefused: apiMetrics.refusedConnection,
+      onStalled: apiMetrics.cutConnection,
       handler: apiHandler({
         routes: routes({
           cluster,
@@ -247,6 +248,7 @@ export async function startNode(
       tls: config.apiTls,
       log,
       onRefused: apiMetrics.refusedConnection,
+      onStalled: apiMetrics.cutConnection,
     }),
   );
   // Disposed first: streams end before the ports close.

@@ -328,6 +328,7 @@ Deno.test("health, metrics and the API's description", async () => {
   assert.match(metrics, /^hypercore_event_readers_cut_off_total 0$/m);
   assert.match(metrics, /^hypercore_workload_event_readers_cut_off_total 0$/m);
   assert.match(metrics, /^hypercore_api_refused_connections_total 0$/m);
+  assert.match(metrics, /^hypercore_api_cut_connections_total 0$/m);
   assert.match(metrics, /^hypercore_http_requests_total\{code="200"\} [1-9]/m);
   assert.match(metrics, /^hypercore_spawn_duration_seconds_count\{outcome="ok"\} 1$/m);
   assert.match(metrics, /^hypercore_proxy_requests_total\{code="2xx"\} 0$/m);

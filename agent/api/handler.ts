@@ -16,6 +16,8 @@ import { parseStrictJson } from "./strict_json.ts";
 
 /** Largest message a client may send, bytes: an environment of the largest size, or a piece of an image. */
 export const MAX_MESSAGE_BYTES = 4 << 20;
+/** Longest piece of an answer that is written at once, bytes: of a longer one nobody could see that it is being taken. */
+const PIECE_BYTES = 65_536;
 /** Longest deadline a client may ask for, milliseconds. */
 export const MAX_DEADLINE_MS = 24 * 3_600_000;
 
@@ -119,7 +121,7 @@ async function answer(
     });
   }
   const universal = universalRequestFromNodeRequest(request, response, body as never, undefined);
-  await universalResponseToNodeResponse(respelled(await handler(universal)), response);
+  await universalResponseToNodeResponse(inPieces(respelled(await handler(universal))), response);
 }
 
 /** The answer with its gRPC error text encoded as {@linkcode encodeGrpcMessage} has it; the library encodes too much. */
@@ -141,6 +143,18 @@ function respelled(answer: UniversalResponse): UniversalResponse {
 async function* followedBy<T>(body: AsyncIterable<T>, then: () => void): AsyncGenerator<T> {
   yield* body;
   then();
+}
+
+/** The answer in pieces that are not too long. */
+function inPieces(answer: UniversalResponse): UniversalResponse {
+  const { body } = answer;
+  return body === undefined ? answer : { ...answer, body: cut(body) };
+}
+
+async function* cut(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    for (let at = 0; at < chunk.length; at += PIECE_BYTES) yield chunk.subarray(at, at + PIECE_BYTES);
+  }
 }
 
 class TooLarge extends Error {}

@@ -8,6 +8,7 @@ import type { HostPort, TlsFiles } from "../config.ts";
 import { CertificateFiles } from "../proxy/certificate.ts";
 import type { apiHandler } from "./handler.ts";
 import { endWhenIdle, type SessionTimes } from "./idle.ts";
+import { StalledWrites } from "./stalled_writes.ts";
 
 /** Connections at once on the API port. */
 export const MAX_CONNECTIONS = 1_024;
@@ -17,6 +18,8 @@ export const MAX_CONCURRENT_STREAMS = 128;
 export const HEAD_TIMEOUT_MS = 10_000;
 /** Time that a connection may have no call, milliseconds. */
 export const IDLE_TIMEOUT_MS = 300_000;
+/** Time in which a client may take nothing of what waits for it, milliseconds; a reader may pause a log for a while. */
+export const WRITE_STALL_MS = 300_000;
 /** Bytes of all headers of a request. */
 export const MAX_HEADER_BYTES = 16_384;
 /** Time that calls in flight get when the agent stops, milliseconds. */
@@ -45,8 +48,12 @@ export interface ApiListenerOptions {
   headTimeoutMs?: number;
   /** {@linkcode IDLE_TIMEOUT_MS} by default. */
   idleTimeoutMs?: number;
+  /** {@linkcode WRITE_STALL_MS} by default. */
+  writeStallMs?: number;
   /** Told of each connection that is one too many. */
   onRefused?: () => void;
+  /** Told of each connection, and each stream of HTTP/2, that is cut as its client takes nothing. */
+  onStalled?: () => void;
 }
 
 /** The API port, open. */
@@ -63,9 +70,14 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   const { address } = options;
   const sockets = new Set<net.Socket>();
   await using stack = new AsyncDisposableStack();
+  const stalls = stack.use(
+    new StalledWrites({ stallMs: options.writeStallMs ?? WRITE_STALL_MS, onCut: options.onStalled }),
+  );
   const { server, inner } = options.tls === undefined
-    ? clearServer(options)
-    : await tlsServer(options, { tls: options.tls, stack });
+    ? clearServer(options, stalls)
+    : await tlsServer(options, { tls: options.tls, stack, stalls });
+  const taken = options.tls === undefined ? "connection" : "secureConnection";
+  server.on(taken, (socket: net.Socket) => stalls.watch(socket));
   // Not by the server's own maxConnections, which would not tell.
   server.on("connection", (socket: net.Socket) => {
     if (sockets.size >= MAX_CONNECTIONS) {
@@ -99,7 +111,7 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   };
 }
 
-function clearServer(options: ApiListenerOptions) {
+function clearServer(options: ApiListenerOptions, stalls: StalledWrites) {
   const { handler, http2: isHttp2Spoken = true } = options;
   const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
   const deadlines = new WeakMap<net.Socket, ReturnType<typeof setTimeout>>();
@@ -114,7 +126,10 @@ function clearServer(options: ApiListenerOptions) {
   const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
   h1.on("clientError", (_error, socket) => socket.destroy());
   h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
-  h2.on("session", (session) => endWhenIdle(session, { headTimeoutMs, idleTimeoutMs }));
+  h2.on("session", (session) => {
+    endWhenIdle(session, { headTimeoutMs, idleTimeoutMs });
+    stalls.watchStreams(session);
+  });
   const server = net.createServer((socket) => {
     const drop = () => socket.destroy();
     const deadline = setTimeout(drop, headTimeoutMs);
@@ -145,7 +160,7 @@ function clearServer(options: ApiListenerOptions) {
 
 async function tlsServer(
   options: ApiListenerOptions,
-  { tls, stack }: { tls: TlsFiles; stack: AsyncDisposableStack },
+  { tls, stack, stalls }: { tls: TlsFiles; stack: AsyncDisposableStack; stalls: StalledWrites },
 ) {
   const { handler, log, certificatePollMs = CERTIFICATE_POLL_MS, http2: isHttp2Spoken = true } = options;
   const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
@@ -174,7 +189,10 @@ async function tlsServer(
       maxHeaderSize: MAX_HEADER_BYTES,
     }, handler);
   Object.assign(server, http1TimesOf({ headTimeoutMs, idleTimeoutMs }));
-  server.on("session", (session) => endWhenIdle(session, { headTimeoutMs, idleTimeoutMs }));
+  server.on("session", (session) => {
+    endWhenIdle(session, { headTimeoutMs, idleTimeoutMs });
+    stalls.watchStreams(session);
+  });
   server.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
   server.on("tlsClientError", (_error: Error, socket: net.Socket) => socket.destroy());
   return { server: server as unknown as net.Server, inner: [] };

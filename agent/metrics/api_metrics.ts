@@ -6,6 +6,7 @@ export class ApiMetrics {
   readonly #calls: Counter;
   readonly #http: Counter;
   readonly #refused: Counter;
+  readonly #cut: Counter;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -27,6 +28,12 @@ export class ApiMetrics {
       help: "Connections to a port of the API, gRPC or HTTP, closed because there were as many as may be",
       registers,
     });
+    this.#cut = new Counter({
+      name: "hypercore_api_cut_connections_total",
+      help:
+        "Connections to a port of the API, and streams of HTTP/2 on them, cut because their client took nothing",
+      registers,
+    });
   }
 
   /** A call of the API ended. */
@@ -37,4 +44,7 @@ export class ApiMetrics {
 
   /** A connection to the API was one too many. */
   readonly refusedConnection = (): void => this.#refused.inc();
+
+  /** A connection to the API, or a stream of one, had a client that took nothing. */
+  readonly cutConnection = (): void => this.#cut.inc();
 }
