@@ -12,6 +12,7 @@ import { type GuardPolicy, judge } from "../security/guard.ts";
 import { type CallOutcome, codeName, countCalls } from "./count_calls.ts";
 import { encodeGrpcMessage } from "./grpc_message.ts";
 import { translateErrors } from "./errors.ts";
+import { ConnectionRoom } from "./room.ts";
 import { parseStrictJson } from "./strict_json.ts";
 
 /** Largest message a client may send, bytes: an environment of the largest size, or a piece of an image. */
@@ -50,8 +51,9 @@ export function apiHandler(options: ApiHandlerOptions): (request: Request, respo
   });
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const room = new ConnectionRoom();
   return (request, response) => {
-    answer(request, response, { guard, handlers, count }).catch((error) => {
+    answer(request, response, { guard, handlers, room, count }).catch((error) => {
       // What breaks off is the client's doing; the rest was translated before it got here.
       log.debug("a call ended early", { error: String(error) });
       response.destroy();
@@ -65,6 +67,7 @@ async function answer(
   options: {
     guard: GuardPolicy;
     handlers: ReadonlyMap<string, UniversalHandler>;
+    room: ConnectionRoom;
     count: (outcome: CallOutcome) => void;
   },
 ): Promise<void> {
@@ -121,7 +124,12 @@ async function answer(
     });
   }
   const universal = universalRequestFromNodeRequest(request, response, body as never, undefined);
-  await universalResponseToNodeResponse(inPieces(respelled(await handler(universal))), response);
+  const answered = respelled(await handler(universal));
+  const wait = "stream" in response ? () => options.room.wait(response) : () => {};
+  const pieces = answered.body && inPieces(answered.body, wait);
+  // A write that was under way then may never come back, and its source would be held for ever.
+  response.once("close", () => pieces?.return(undefined).catch(() => {}));
+  await universalResponseToNodeResponse({ ...answered, body: pieces }, response);
 }
 
 /** The answer with its gRPC error text encoded as {@linkcode encodeGrpcMessage} has it; the library encodes too much. */
@@ -145,15 +153,13 @@ async function* followedBy<T>(body: AsyncIterable<T>, then: () => void): AsyncGe
   then();
 }
 
-/** The answer in pieces that are not too long. */
-function inPieces(answer: UniversalResponse): UniversalResponse {
-  const { body } = answer;
-  return body === undefined ? answer : { ...answer, body: cut(body) };
-}
-
-async function* cut(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** The same in pieces that are not too long, each when it may go. */
+async function* inPieces(body: AsyncIterable<Uint8Array>, wait: () => Promise<void> | void) {
   for await (const chunk of body) {
-    for (let at = 0; at < chunk.length; at += PIECE_BYTES) yield chunk.subarray(at, at + PIECE_BYTES);
+    for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
+      await wait();
+      yield chunk.subarray(at, at + PIECE_BYTES);
+    }
   }
 }
 

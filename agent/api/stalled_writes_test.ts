@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
+import { Readable, Writable } from "node:stream";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { silentLog } from "../../runtime/log.ts";
 import { writeCertificate } from "../proxy/test_certificate.ts";
@@ -157,34 +158,61 @@ Deno.test("a stream of HTTP/2 is not judged while what it wrote waits at its con
   await new Promise<void>((resolve) => server.close(() => resolve()));
 });
 
-Deno.test("the source of a streamed answer ends with a client that takes nothing", async () => {
+Deno.test("the source of a streamed answer goes little further than its client, whatever the window, and ends with it", async () => {
+  let [made, running] = [0, 0];
   let ended = Promise.withResolvers<void>();
   const handler = logsHandler(async function* () {
-    ended = Promise.withResolvers();
+    try {
+      for (; made < ANSWER_BYTES; made += PIECE.length) yield await Promise.resolve({ data: PIECE });
+    } finally {
+      if (--running === 0) ended.resolve();
+    }
+  });
+  for await (const { port, certFile, cut } of listeners({ handler, writeStallMs: STALL_MS })) {
+    for (const type of ["application/grpc", "application/connect+proto"]) {
+      for (const windows of [[], [0], [MAX_WINDOW], [0, MAX_WINDOW]]) {
+        const isHttp1 = windows.length === 0;
+        if (isHttp1 && type === "application/grpc") continue;
+        [made, running, ended] = [0, isHttp1 ? 1 : windows.length, Promise.withResolvers()];
+        const first = cut();
+        const protocol = isHttp1 ? "http/1.1" : "h2";
+        using client = await UnreadClient.connect({ port, certFile, protocol });
+        if (isHttp1) {
+          const head = `POST ${LOGS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\n`;
+          await client.write(`${head}Content-Length: ${EMPTY_MESSAGE.length}\r\n\r\n`, EMPTY_MESSAGE);
+        } else await client.begin(0);
+        for (const [n, window] of windows.entries()) {
+          await client.request(2 * n + 1, { path: LOGS, type, body: EMPTY_MESSAGE });
+          if (window > 0) await client.grant(2 * n + 1, window);
+        }
+        await first;
+        await ended.promise;
+        assert(made < ANSWER_BYTES, "nobody waits for the client");
+      }
+    }
+  }
+});
+
+Deno.test("the source of a streamed answer ends with its connection, also when a write never comes back", async () => {
+  const begun = Promise.withResolvers<void>(), ended = Promise.withResolvers<void>();
+  const handler = logsHandler(async function* () {
     try {
       for (;;) yield await Promise.resolve({ data: PIECE });
     } finally {
       ended.resolve();
     }
   });
-  for await (const { port, certFile, cut } of listeners({ handler, writeStallMs: STALL_MS })) {
-    for (const type of ["application/grpc", "application/connect+proto"]) {
-      for (const protocol of ["http/1.1", "h2"] as const) {
-        if (protocol === "http/1.1" && type === "application/grpc") continue;
-        const first = cut();
-        using client = await UnreadClient.connect({ port, certFile, protocol });
-        if (protocol === "h2") {
-          await client.begin(0);
-          await client.request(1, { path: LOGS, type, body: EMPTY_MESSAGE });
-        } else {
-          const head = `POST ${LOGS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\n`;
-          await client.write(`${head}Content-Length: ${EMPTY_MESSAGE.length}\r\n\r\n`, EMPTY_MESSAGE);
-        }
-        await first;
-        await ended.promise;
-      }
-    }
-  }
+  const request = Object.assign(Readable.from([EMPTY_MESSAGE]), {
+    headers: { host: "localhost", "content-type": "application/connect+proto" },
+    method: "POST",
+    url: LOGS,
+    socket: {},
+  });
+  const never = new Writable({ write: () => begun.resolve() });
+  handler(request as never, Object.assign(never, { writeHead: () => {} }) as never);
+  await begun.promise;
+  never.destroy();
+  await ended.promise;
 });
 
 const LOGS = "/hypercore.v1.WorkloadService/StreamLogs";
