@@ -228,8 +228,9 @@ async function startOurs(
   );
 }
 
-// Alone: `deno run -A --unstable-net tests/bench/proxy.ts`; ROUNDS, SECONDS and CADDY change what it does. With `memory` it
-// looks at the proxy's memory instead, for MINUTES with WORKERS.
+// Alone: `deno run -A --unstable-net tests/bench/proxy.ts`; ROUNDS, SECONDS and CADDY change what it does, and PROXY_CPU=1
+// behind `taskset -c 0` gives each proxy a processor of its own. With `memory` it looks at the proxy's memory instead, for
+// MINUTES with WORKERS.
 if (import.meta.main) {
   const { ROUNDS, SECONDS, CADDY, MINUTES, WORKERS } = Deno.env.toObject();
   const onProgress = (line: string) => console.error(line);

@@ -137,8 +137,11 @@ export async function start(
   port: number,
   { env = {}, hostname = "127.0.0.1" }: { env?: Record<string, string>; hostname?: string } = {},
 ): Promise<Peer> {
-  const child = new Deno.Command(command[0], {
-    args: command.slice(1),
+  // The upstream stays with the client, on the bench's own processors.
+  const processor = name === "upstream" ? undefined : Deno.env.get("PROXY_CPU");
+  const [program, ...args] = processor === undefined ? command : ["taskset", "-c", processor, ...command];
+  const child = new Deno.Command(program, {
+    args,
     env,
     stdin: "null",
     stdout: "null",
