@@ -71,7 +71,11 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
   const sockets = new Set<net.Socket>();
   await using stack = new AsyncDisposableStack();
   const stalls = stack.use(
-    new StalledWrites({ stallMs: options.writeStallMs ?? WRITE_STALL_MS, onCut: options.onStalled }),
+    new StalledWrites({
+      stallMs: options.writeStallMs ?? WRITE_STALL_MS,
+      onCut: options.onStalled,
+      log: options.log,
+    }),
   );
   const { server, inner } = options.tls === undefined
     ? clearServer(options, stalls)

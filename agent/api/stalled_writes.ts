@@ -1,5 +1,6 @@
 import http2 from "node:http2";
 import type net from "node:net";
+import type { Log } from "../../runtime/log.ts";
 import { readSendQueues, type SendQueues } from "./send_queues.ts";
 
 /** Looks within the time. */
@@ -11,6 +12,7 @@ export interface StalledWritesOptions {
   stallMs: number;
   /** Told of each connection, and each stream of HTTP/2, that is cut. */
   onCut?: () => void;
+  log: Log;
 }
 
 /** A connection, as it was looked at last. */
@@ -78,7 +80,10 @@ export class StalledWrites implements AsyncDisposable {
   #wait(): void {
     if (this.#isDisposed) return;
     this.#timer = setTimeout(() => {
-      this.#looking = this.look().then(() => this.#wait());
+      // One that cannot be looked at must not end the looks at all others.
+      this.#looking = this.look().catch((error) => {
+        this.#options.log.error("cannot look at what API connections take", { error: String(error) });
+      }).then(() => this.#wait());
     }, this.#options.stallMs / LOOKS);
   }
 

@@ -72,7 +72,7 @@ Deno.test("a stream of HTTP/2 that gets no window is reset, and those beside it 
 
 Deno.test("a slow reader stays, of a long write too, and so does one to whom nothing is written", async () => {
   let cuts = 0;
-  await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++ });
+  await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++, log: silentLog });
   const accepted = Promise.withResolvers<net.Socket>();
   const server = net.createServer((socket) => accepted.resolve(socket.on("error", () => {})));
   server.listen(0, "127.0.0.1");
@@ -102,7 +102,7 @@ Deno.test("a stream of HTTP/2 that gets a little window time and again stays, of
   const pieces: Handler = (_request, response) => pour(response as ServerResponse, ANSWER_BYTES);
   for (const handler of [pieces, messages]) {
     let cuts = 0;
-    await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++ });
+    await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++, log: silentLog });
     const server = http2.createServer(handler);
     server.on("session", (session) => stalls.watchStreams(session));
     server.listen(0, "127.0.0.1");
@@ -128,7 +128,7 @@ Deno.test("a stream of HTTP/2 that gets a little window time and again stays, of
 
 Deno.test("a stream of HTTP/2 is not judged while what it wrote waits at its connection", async () => {
   let cuts = 0;
-  await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++ });
+  await using stalls = new StalledWrites({ stallMs: NEVER_MS, onCut: () => cuts++, log: silentLog });
   const session = Promise.withResolvers<http2.ServerHttp2Session>();
   const stream = Promise.withResolvers<http2.ServerHttp2Stream>();
   const server = http2.createServer((_request, response) => {
