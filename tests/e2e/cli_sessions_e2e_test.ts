@@ -99,12 +99,14 @@ Deno.test("exec has the command's output, input, exit code and terminal", async 
     assert.equal((await child.status).code, 42);
   });
   await t.step("a terminal, its size as it changes, and the local one as it was", async () => {
+    // stty sets the columns and the rows by a call each: the command may see the size between them
     const script = `stty -g >before; tty=$(tty)
 (while ! [ -e go ]; do sleep 0.05; done; stty -F "$tty" cols 132 rows 43) &
-hypercore exec -it box sh -c 'stty size; trap "stty size; exit 3" WINCH; echo ready; while :; do sleep 0.1; done'
+hypercore exec -it box sh -c 'resized() { set -- $(stty size); [ "$1 $2" = "43 132" ] && echo "$1 $2" && exit 3; }
+stty size; trap resized WINCH; echo ready; while :; do sleep 0.1; done'
 echo "code $?"; stty -g >after`;
     const running = agent.terminal(script, [{ after: /24 80\s+ready/, type: "" }]);
-    void until("it is ready", async () => (await agent.ok("exec", "box", "ps")).includes("stty size; trap"))
+    void until("it is ready", async () => (await agent.ok("exec", "box", "ps")).includes("trap resized"))
       .then(() => Deno.writeTextFile(`${agent.dir}/go`, ""));
     const { out } = await running;
     assert.match(out, /43 132\s+code 3/);
