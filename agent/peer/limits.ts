@@ -30,6 +30,8 @@ export interface PeerLimits {
   serverPingMs: number;
   /** Time for its answer, milliseconds. */
   pingTimeoutMs: number;
+  /** Time that calls in flight get to end by themselves when the server stops, milliseconds. */
+  drainMs: number;
   /** Nodes to which connections are open at once. */
   openPeers: number;
   /** A caller closes a connection without calls after this, milliseconds. */
@@ -56,6 +58,7 @@ export const PEER_LIMITS: Readonly<PeerLimits> = {
   serverIdleMs: 5 * 60_000,
   serverPingMs: 30_000,
   pingTimeoutMs: 5_000,
+  drainMs: 500,
   openPeers: 256,
   clientIdleMs: 2 * 60_000,
   clientPingMs: 10_000,

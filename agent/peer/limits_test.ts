@@ -5,11 +5,13 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { PeerService } from "../../proto/gen/hypercore/v1/peer_pb.ts";
 import { WorkloadService } from "../../proto/gen/hypercore/v1/workload_pb.ts";
 import { RuntimeError, type RuntimeErrorCode } from "../../runtime/errors.ts";
-import { startPeer, type TestPeer, type TestPeerOptions } from "./testing.ts";
+import { startPeer, type TestPeer, type TestPeerOptions, until } from "./testing.ts";
 
 type Peer = Partial<ServiceImpl<typeof PeerService>>;
 
 const DATA = new Uint8Array(1024);
+/** In which an end that is there answers, however busy the machine; milliseconds. */
+const ANSWER_MS = 1_000;
 
 Deno.test("of too many connections from one node the oldest gives way", async () => {
   const cluster = new Cluster();
@@ -106,12 +108,18 @@ Deno.test("a connection without calls is closed, by the caller or else by the ca
   await using patient = await cluster.start("patient");
   await patient.peers.client(PeerService, "b").cordon({});
   await until(() => b.server.connections === 0 && patient.peers.connections === 0);
-  await patient.peers.client(PeerService, "b").cordon({});
-  // One with a call on it stays.
+  // One with a call on it stays. On a busy machine it may be idle for too long before the call comes: then there is another.
   let chunks = 0;
-  for await (const _ of patient.peers.client(WorkloadService, "b").streamLogs({})) chunks++;
+  await until(async () => {
+    try {
+      for await (const _ of patient.peers.client(WorkloadService, "b").streamLogs({})) chunks++;
+    } catch (error) {
+      if (chunks > 0) throw error;
+    }
+    return chunks > 0;
+  });
   assert.equal(chunks, 2);
-  assert.equal(dials(patient), 2);
+  assert(dials(patient) > 1);
 
   await using hasty = await cluster.start("hasty", { limits: { clientIdleMs: 30 } });
   await hasty.peers.client(PeerService, "b").cordon({});
@@ -124,17 +132,13 @@ Deno.test("an end that vanished without a word is noticed by the other, either w
   const cluster = new Cluster();
   const ended = Promise.withResolvers<void>();
   await using b = await cluster.start("b", {
-    limits: { serverPingMs: 100, pingTimeoutMs: 100 },
+    limits: { serverPingMs: 100, pingTimeoutMs: ANSWER_MS },
     peer: { cordon: () => new Promise(() => {}) },
-    async *logs(signal) {
-      yield { data: DATA };
-      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
-      ended.resolve();
-    },
+    logs: (signal) => dataAndSilence(signal, ended.resolve),
   });
   await using wire = await Wire.open(b.address.port);
   await using a = await cluster.start("a", {
-    limits: { clientPingMs: 100, pingTimeoutMs: 100, callMs: 60_000 },
+    limits: { clientPingMs: 100, pingTimeoutMs: ANSWER_MS, callMs: 60_000 },
   });
   cluster.directory.set("b", { ...b.address, port: wire.port });
   const unary = assert.rejects(
@@ -178,7 +182,8 @@ Deno.test("connections to nodes are bounded: the one that was idle the longest i
   );
   go.resolve();
   await Promise.all(busy);
-  await to("y").cordon({});
+  // A call's stream is over a moment after its answer.
+  await until(() => to("y").cordon({}).then(() => true, () => false));
 });
 
 Deno.test("keys rotate without a failed call, and connections of a removed key end", async () => {
@@ -187,11 +192,7 @@ Deno.test("keys rotate without a failed call, and connections of a removed key e
   await using b = await cluster.start("b", {
     limits: { serverPingMs: 20 },
     peer: { cordon: () => ({}) },
-    async *logs(signal) {
-      yield { data: DATA };
-      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
-      ended.resolve();
-    },
+    logs: (signal) => dataAndSilence(signal, ended.resolve),
   });
   await using a = await cluster.start("a");
   const [first, second] = [a.clusterKeys[0], new Uint8Array(32).fill(2)];
@@ -237,6 +238,7 @@ Deno.test("a node that stops lets calls in flight end first", async () => {
   const cluster = new Cluster();
   const entered = Promise.withResolvers<void>(), go = Promise.withResolvers<void>();
   const b = await cluster.start("b", {
+    limits: { drainMs: 60_000 },
     peer: {
       cordon: async () => {
         entered.resolve();
@@ -263,6 +265,17 @@ Deno.test("a node that stops lets calls in flight end first", async () => {
 interface NodeOptions extends Pick<TestPeerOptions, "limits"> {
   peer?: Peer;
   logs?: (signal: AbortSignal) => AsyncGenerator<{ data: Uint8Array }>;
+}
+
+/** Sends data, and then nothing until its end, of which it tells however that comes. */
+async function* dataAndSilence(signal: AbortSignal, ended: () => void) {
+  try {
+    yield { data: DATA };
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+  } finally {
+    ended();
+  }
 }
 
 /** Nodes that find each other. */
@@ -332,13 +345,6 @@ class Wire {
 
 function dials({ seen }: TestPeer): number {
   return seen.filter(({ kind }) => kind === "dialled").length;
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const late = AbortSignal.timeout(20_000); !(await condition());) {
-    late.throwIfAborted();
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 function is(code: RuntimeErrorCode, message: RegExp) {

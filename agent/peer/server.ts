@@ -11,9 +11,7 @@ import { PEER_LIMITS, type PeerLimits } from "./limits.ts";
 import type { Observe } from "./metrics.ts";
 import { KEY_GONE } from "./session.ts";
 
-/** Time that calls in flight get to end by themselves when the server stops, milliseconds. */
-export const DRAIN_MS = 500;
-/** Time that they get after that to notice that they are to end, milliseconds. */
+/** Time that calls in flight get, once theirs to end by themselves is over, to notice that they are to end, milliseconds. */
 export const ABORT_MS = 500;
 /** Bytes that a sender may be ahead of a slow reader, on one call. */
 export const STREAM_WINDOW_BYTES = 256 << 10;
@@ -123,9 +121,10 @@ export class PeerServer implements AsyncDisposable {
     const open = [...this.#connections.values()];
     const closed = open.map(({ session }) => new Promise<void>((resolve) => session.once("close", resolve)));
     open.filter(({ streams }) => streams === 0).forEach(destroy);
+    const { drainMs } = this.#limits;
     const timers = [
-      setTimeout(() => this.#shutdown.abort(), DRAIN_MS),
-      setTimeout(() => open.forEach(destroy), DRAIN_MS + ABORT_MS),
+      setTimeout(() => this.#shutdown.abort(), drainMs),
+      setTimeout(() => open.forEach(destroy), drainMs + ABORT_MS),
     ];
     await Promise.all(closed);
     timers.forEach(clearTimeout);

@@ -90,6 +90,14 @@ export async function startPeer(options: TestPeerOptions): Promise<TestPeer> {
   };
 }
 
+/** Waits until it holds. Throws a TimeoutError when that takes longer than a busy machine could. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const late = AbortSignal.timeout(60_000); !(await condition());) {
+    late.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
 /** TLS to a node's port, as a caller opens it before the proof; whoever answers is taken. */
 export async function openTls(port: number): Promise<tls.TLSSocket> {
   const socket = tls.connect({

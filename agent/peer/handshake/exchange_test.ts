@@ -31,8 +31,8 @@ Deno.test("a client that meets another certificate than the announced one sends 
     let bytes = 0;
     socket.on("data", (data) => bytes += data.length);
     socket.on("error", () => {});
-    await once(socket, "close");
-    received.resolve(bytes);
+    socket.once("close", () => received.resolve(bytes));
+    await received.promise;
   });
   const peer = {
     ...server.peer,
@@ -162,14 +162,15 @@ Deno.test("messages that come byte by byte are understood; garbage and half mess
 
 Deno.test("what Deno calls a finished message is keying material that every TLS stack exports", async () => {
   const hex = (bytes: Uint8Array | undefined) => new Uint8Array(bytes!).toHex();
-  const seen: Record<string, string>[] = [];
+  let seen = Promise.withResolvers<Record<string, string>>();
   await using server = await serve(async (socket) => {
     socket.on("error", () => {});
-    seen.push({ SERVER: hex(socket.getFinished()), CLIENT: hex(socket.getPeerFinished()) });
+    seen.resolve({ SERVER: hex(socket.getFinished()), CLIENT: hex(socket.getPeerFinished()) });
     socket.resume();
     await once(socket, "close");
   });
   for (const role of ["SERVER", "CLIENT"]) {
+    seen = Promise.withResolvers();
     const label = `EXPORTER_DENO_TLS_FINISHED_${role}`;
     const { stdout } = await new Deno.Command("openssl", {
       args: [
@@ -180,7 +181,8 @@ Deno.test("what Deno calls a finished message is keying material that every TLS 
       stderr: "null",
     }).output();
     const exported = /Keying material: ([0-9A-F]{64})/.exec(new TextDecoder().decode(stdout))?.[1];
-    assert.equal(exported?.toLowerCase(), seen.pop()?.[role], label);
+    assert(exported !== undefined, label);
+    assert.equal(exported.toLowerCase(), (await seen.promise)[role], label);
   }
 });
 
