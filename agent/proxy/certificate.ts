@@ -18,6 +18,7 @@ export class CertificateFiles implements Disposable {
   #pair: KeyPair;
   #seen: string;
   #timer?: ReturnType<typeof setInterval>;
+  #isReading = false;
 
   private constructor(private readonly options: CertificateOptions, pair: KeyPair) {
     this.#pair = pair;
@@ -42,6 +43,9 @@ export class CertificateFiles implements Disposable {
   }
 
   async #poll(): Promise<void> {
+    // Where reading takes longer than the pause, an older look must not end after a newer one.
+    if (this.#isReading) return;
+    this.#isReading = true;
     try {
       const pair = await read(this.options);
       if (this.#timer === undefined || pair.cert + pair.key === this.#seen) return;
@@ -50,11 +54,14 @@ export class CertificateFiles implements Disposable {
       this.#pair = pair;
       this.options.onChange(pair);
     } catch (error) {
+      if (this.#timer === undefined) return;
       const reason = error as Error;
       if (!(reason.cause instanceof Deno.errors.NotFound) || this.#seen !== "") {
         this.options.onRefused(reason);
       }
       if (reason.cause instanceof Deno.errors.NotFound) this.#seen = "";
+    } finally {
+      this.#isReading = false;
     }
   }
 }
