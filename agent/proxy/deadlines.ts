@@ -6,18 +6,24 @@ export interface Watched {
   onDeadline(): void;
 }
 
+/** Periods that a sweep lets pass at most, however late it comes. */
+const MAX_PERIODS = 2;
+
 /**
  * Coarse deadlines for many connections at the price of one timer: setting a deadline is a field assignment, a sweep
- * looks at all of them. Deadlines fire up to one sweep late, never early.
+ * looks at all of them. Deadlines fire up to one sweep late, never early. Time in which the thread was held up hardly counts:
+ * timers come before what has arrived meanwhile, and whoever kept to the time would be cut.
  */
 export class Deadlines {
   /** Milliseconds, monotonic, as of the last sweep plus one period, so that no deadline is early. */
   nowMs: number;
+  #sweptMs: number;
   readonly #watched = new Set<Watched>();
   readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(private readonly options: { sweepMs: number; now: () => number }) {
-    this.nowMs = options.now() + options.sweepMs;
+    this.#sweptMs = options.now();
+    this.nowMs = this.#sweptMs + options.sweepMs;
     this.#timer = setInterval(() => this.sweep(), options.sweepMs);
   }
 
@@ -30,10 +36,13 @@ export class Deadlines {
   }
 
   sweep(): void {
-    const now = this.options.now();
-    this.nowMs = now + this.options.sweepMs;
+    const { sweepMs, now } = this.options;
+    const sweptMs = now(), passedMs = this.nowMs - sweepMs;
+    const untilMs = passedMs + Math.min(sweptMs - this.#sweptMs, MAX_PERIODS * sweepMs);
+    this.#sweptMs = sweptMs;
+    this.nowMs = untilMs + sweepMs;
     for (const watched of this.#watched) {
-      if (watched.deadlineMs <= now) watched.onDeadline();
+      if (watched.deadlineMs <= untilMs) watched.onDeadline();
     }
   }
 
