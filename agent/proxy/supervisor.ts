@@ -216,9 +216,12 @@ class Supervisor implements Proxy {
 
   /**
    * Every worker opens new listeners beside the old ones, then closes the old. With tcp_migrate_req the kernel moves
-   * what the old ones have not accepted yet to the new ones; without, it would reset it.
+   * what the old ones have not accepted yet to the new ones; without, it would reset it. One proxy of a machine at a time: another
+   * would take the setting back too early.
    */
   async #renewCertificate(): Promise<void> {
+    using setting = await Deno.open(MIGRATE_SETTING).catch(() => undefined); // of which is told below
+    await setting?.lock(true);
     const before = await this.#setMigration("1\n");
     try {
       await this.#send();
