@@ -39,6 +39,8 @@ export class Announcer {
   #tokens = MAX_DELTAS;
   #tokensAtMs = 0;
   #beatMs = 0;
+  /** The wait for the next heartbeat after news, before it is varied: it doubles each time. Milliseconds. */
+  #followUpMs = Infinity;
   /** Times that a heartbeat went out in the place of the state, because there was nothing new, or too much. */
   skipped = 0;
 
@@ -91,8 +93,8 @@ export class Announcer {
   #said({ nowMs, nodes, isNews }: { nowMs: number; nodes: number; isNews: boolean }): void {
     this.#told = this.#own.at;
     const beatMs = heartbeatMs(nodes) * (0.9 + 0.1 * this.#random.float());
-    const followUpMs = FOLLOW_UP_MS * (1 + this.#random.float());
-    this.#beatMs = nowMs + (isNews ? Math.min(beatMs, followUpMs) : beatMs);
+    this.#followUpMs = isNews ? FOLLOW_UP_MS : 2 * this.#followUpMs;
+    this.#beatMs = nowMs + Math.min(beatMs, this.#followUpMs * (1 + this.#random.float()));
   }
 }
 

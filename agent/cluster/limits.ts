@@ -5,8 +5,9 @@ export const HEARTBEAT_MS = 5_000;
 /** With more nodes each says it as much less often as there are more. */
 export const HEARTBEAT_FULL_RATE_NODES = 50;
 /**
- * News is followed by a heartbeat after this to twice this, milliseconds, however many nodes there are: whoever missed the
- * news learns of it by then.
+ * News is followed by a heartbeat after this to twice this, milliseconds, however many nodes there are, and by further ones
+ * after twice and four times that and so on, until they are as rare as heartbeats are: whoever missed the news, and the
+ * first of them too, does not wait for long.
  */
 export const FOLLOW_UP_MS = 10_000;
 /** Missed heartbeats after which a node's state is taken for stale. */
