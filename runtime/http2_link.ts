@@ -85,8 +85,16 @@ export class Http2Link {
   /** Opens a stream. Throws where the connection is lost; asks the other end first when it was silent for long. */
   async request(...[method, path, headers, options]: Http2Call): Promise<http2.ClientHttp2Stream> {
     const { pingIntervalMs = Infinity } = this.#options;
-    if (performance.now() - this.#aliveMs > pingIntervalMs) await (this.#verifying ??= this.#verify());
-    const stream = this.#session.request({ ...headers, ":method": method, ":path": path }, options);
+    // Who asks first whether the other end is there does use the connection.
+    clearTimeout(this.#idleTimer);
+    let stream: http2.ClientHttp2Stream;
+    try {
+      if (performance.now() - this.#aliveMs > pingIntervalMs) await (this.#verifying ??= this.#verify());
+      stream = this.#session.request({ ...headers, ":method": method, ":path": path }, options);
+    } catch (error) {
+      if (this.#streams === 0 && this.isOpen) this.#rest();
+      throw error;
+    }
     if (this.#streams++ === 0) {
       this.#session.ref();
       clearTimeout(this.#idleTimer);
@@ -124,6 +132,7 @@ export class Http2Link {
     const { idleMs = Infinity } = this.#options;
     this.#session.unref();
     if (idleMs === Infinity) return;
+    clearTimeout(this.#idleTimer);
     this.#idleTimer = setTimeout(() => this.retire(), idleMs);
     Deno.unrefTimer(this.#idleTimer as unknown as number);
   }
