@@ -41,6 +41,8 @@ Deno.test("any node verifies the chain of a workload that another one runs, over
   const { id } = await n1.running.cluster.calls.spawn(request);
   const file = `${n1.dataDir}/${PROOFS_DIR}/${id}.jsonl`;
   const lines = async () => (await Deno.readTextFile(file)).trimEnd().split("\n");
+  // The others may hear of a workload before its first proof is on the disk.
+  await until("there is a proof", () => Deno.stat(file).then(() => true, () => false));
   await until("there are some proofs, and all know where", async () => {
     const seen = [n2, n3].every(({ running }) => running.cluster.core.find(id).kind === "found");
     return seen && (await lines()).length >= 4;
