@@ -94,9 +94,10 @@ Deno.test("a cluster places by policy: all nodes judged once, the chosen one aga
 
   await t.step("when none may have it, one error has every node's reason", async () => {
     await n2.call("hypercore.v1.ClusterAdminService/Cordon", { node: "n2", cordoned: true });
-    await until("it is known", () => {
-      return n1.running.cluster.policies.candidates().some(({ name, cordoned }) => name === "n2" && cordoned);
-    });
+    await until("it is known", () =>
+      [n1, n3].every(({ running }) => {
+        return running.cluster.policies.candidates().some(({ name, cordoned }) => name === "n2" && cordoned);
+      }));
     await assert.rejects(spawn(n1, { policy: "far" }), {
       code: "exhausted",
       message: new RegExp(
@@ -107,9 +108,10 @@ Deno.test("a cluster places by policy: all nodes judged once, the chosen one aga
     const { nodes } = await n3.call(EXPLAIN, { request: { imageRef: "web:1" } });
     assert.match(JSON.stringify(nodes), /"rule":"cordon","reason":"it takes no new workloads"/);
     await n2.call("hypercore.v1.ClusterAdminService/Cordon", { node: "n2", cordoned: false });
-    await until("it is known", () => {
-      return n3.running.cluster.policies.candidates().every(({ cordoned }) => !cordoned);
-    });
+    await until("it is known", () =>
+      [n1, n3].every(({ running }) => {
+        return running.cluster.policies.candidates().every(({ cordoned }) => !cordoned);
+      }));
   });
 
   await t.step("a quota counts what runs anywhere, and is said at once", async () => {
@@ -164,14 +166,17 @@ Deno.test("a permissive policy admits everywhere, prefers what it likes, and log
     logged.push(`${message} ${JSON.stringify(fields)}`);
   };
   const log = { debug: () => {}, info: () => {}, warn: note, error: note };
-  const { nodes: [n1] } = stack.use(
+  const { nodes: [n1, n3] } = stack.use(
     await startNodes(["n1", "n3"], (name) => ({
       cluster: { tags: { zone: ZONES[name] } },
       config: { clusterPolicyFile: file },
-      parts: name === "n1" ? { log } : {},
+      parts: { log },
     })),
   );
-  assert.equal((await spawn(n1)).node, "n3");
+  // Without the policy the empty node would be the better one.
+  assert.equal((await spawn(n3, { node: "n3" })).node, "n3");
+  // Asked of the node that is liked: what another one offers may come too late on a busy machine.
+  assert.equal((await spawn(n3)).node, "n3");
   assert.deepEqual(logged.filter((line) => line.startsWith("policy violated")), []);
   assert.equal((await spawn(n1, { node: "n1" })).node, "n1");
   assert.match(logged.join("\n"), /policy violated .*"trial".*node_tags.*"node":"n1"/);
