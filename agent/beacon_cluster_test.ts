@@ -9,6 +9,7 @@ import type { NodeIdentity, SigningContext } from "./beacon/identity.ts";
 import { headerDigest, rootHash, signedBytes, stateRoot } from "./cluster/state_digest.ts";
 import { GOSSIP } from "./cluster/tags.ts";
 import { verifyBeacon } from "./beacon/metadata.ts";
+import { DEEDS } from "./beacon/reputation.ts";
 import { memoryIdentity } from "./beacon/testing.ts";
 import { startNodes, type TestNode, until } from "./testing.ts";
 
@@ -133,7 +134,8 @@ Deno.test("nodes tell each other signed beacons, and attest what they are asked 
       const known = () => n1.running.cluster.core.nodes().find(({ id }) => id === nodeId)!.header!;
       const broadcast = (signer: Pick<NodeIdentity, "sign">) => {
         const state = clone(NodeStateResponseSchema, n2.running.cluster.core.ownUpdate().state!);
-        Object.assign(state, { version: state.version + 1n, tags: { made: "up" }, stateSignature: "" });
+        // Beyond all that the node may say of itself meanwhile.
+        Object.assign(state, { version: state.version + 1_000n, tags: { made: "up" }, stateSignature: "" });
         const root = stateRoot(headerDigest(state), new Map());
         const bytes = signedBytes(root, state.tombstones);
         state.stateSignature = signer.sign("hypercore/state/1", bytes).toBase64();
@@ -175,9 +177,12 @@ Deno.test("nodes tell each other signed beacons, and attest what they are asked 
       await watching;
       // Whoever forged it: it is not held against the node.
       const { beacons } = await n1.call("hypercore.v1.BeaconService/List", {}) as {
-        beacons: { nodeName: string; ownScore: number }[];
+        beacons: { nodeName: string; ownScore: number; ownWeight: number }[];
       };
-      assert.ok(beacons.find(({ nodeName }) => nodeName === "n2")!.ownScore > 0.9);
+      const { ownScore, ownWeight } = beacons.find(({ nodeName }) => nodeName === "n2")!;
+      // Some probes may have failed; they count for much less.
+      const { bad } = DEEDS["state-forged"] as { bad: number };
+      assert.ok((1 - ownScore) * ownWeight < bad / 2, `${ownScore} of ${ownWeight}`);
     },
   );
 
