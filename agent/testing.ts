@@ -65,7 +65,8 @@ export async function joinAs(node: TestNode, name: string, tags: Record<string, 
     serf: { userEventSizeLimit: USER_EVENT_LIMIT },
   });
   const { host, port } = node.running.cluster.membership.self.address;
-  await serf.join([`${host}:${port}`]);
+  // Until somebody answers: a call has a second in this profile, which a busy machine may exceed.
+  await serf.retryJoin([`${host}:${port}`], { firstPauseMs: POLL_MS });
   await until(`${name} is a member`, () => {
     return node.running.cluster.core.nodes().some((each) => each.name === name && each.life === "live");
   });

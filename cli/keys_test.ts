@@ -13,7 +13,7 @@ async function member(dir: string, name: string, keys: Uint8Array[] = [OLD]): Pr
     name,
     nodeId: `id-${name}`,
     bind: { host: "127.0.0.1", port: 0 },
-    profile: "local",
+    profile: "lan",
     tags: {},
     keys,
     snapshotFile: `${dir}/${name}.snapshot`,

@@ -14,7 +14,7 @@ Deno.test("a node whose name the cluster gave to another says so once, asks for 
       name: "same",
       nodeId: "late",
       bind: { host: "127.0.0.1", port: 0 },
-      profile: "local",
+      profile: "lan",
       tags: {},
       keys: [],
       snapshotFile: `${dir}/snapshot`,
@@ -34,5 +34,5 @@ Deno.test("a node whose name the cluster gave to another says so once, asks for 
 });
 
 function serf(name: string): Promise<Serf> {
-  return createSerf({ name, bind: { host: "127.0.0.1", port: 0 }, profile: "local" });
+  return createSerf({ name, bind: { host: "127.0.0.1", port: 0 }, profile: "lan" });
 }
