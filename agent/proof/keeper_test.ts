@@ -298,7 +298,8 @@ Deno.test("the logs of stopped workloads go when their time is over", () =>
     // The file's time is the machine's.
     node.clock.nowMs = Date.now() + 25 * 3_600_000;
     await node.pass(10 * INTERVAL_MS);
-    assert.deepEqual(await node.logs.ids(), []);
+    // Nobody waits for that work.
+    while ((await node.logs.ids()).length > 0) await node.quiet();
     assert.equal((await node.keeper.verify(id)).result, "UNKNOWN");
     await node.stop();
   }));
