@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault_registry.ts";
+import { freePort } from "../../tests/support/free_port.ts";
 import { buildIndex } from "../../tests/support/images.ts";
 import { MAX_MANIFEST_BYTES } from "./manifest.ts";
 import { parseReference } from "./reference.ts";
@@ -82,28 +83,28 @@ Deno.test("a server that ignores ranges sends it all again, and the bytes still 
 
 Deno.test("a stalled connection is given up and made anew; a slow one is not", async () => {
   await using registry = startFaultRegistry();
-  using client = new TestRegistryClient({ stallTimeoutMs: 400 });
+  using client = new TestRegistryClient({ stallTimeoutMs: 2_000 });
   const name = registry.add(REGISTRY_IMAGE, "a:1");
   breakLayer(registry, { kind: "stall", afterBytes: 70_000 }, 1);
   assert.deepEqual(await client.blob(name, LAYER), LAYER.bytes);
   assert.equal(registry.matching({ target: LAYER.digest }).length, 2);
-  breakLayer(registry, { kind: "drip", chunkBytes: 30_000, pauseMs: 50 });
+  breakLayer(registry, { kind: "drip", chunkBytes: 30_000, pauseMs: 220 });
   assert.deepEqual(await client.blob(name, LAYER), LAYER.bytes);
   assert.equal(
     registry.matching({ target: LAYER.digest }).length,
     3,
-    "10 pauses of 50 ms are no stall of 400 ms",
+    "10 pauses of 220 ms are no stall of 2 s",
   );
 });
 
 Deno.test("a consumer that takes its time is no stall", async () => {
   await using registry = startFaultRegistry();
-  using client = new TestRegistryClient({ stallTimeoutMs: 200 });
+  using client = new TestRegistryClient({ stallTimeoutMs: 2_000 });
   const name = registry.add(REGISTRY_IMAGE, "a:1");
   const { endpoint } = await client.manifest(name);
   let length = 0;
   for await (const chunk of client.client.blob(parseReference(name), LAYER, { endpoint, offset: 0 })) {
-    if (length === 0) await new Promise((resolve) => setTimeout(resolve, 500));
+    if (length === 0) await new Promise((resolve) => setTimeout(resolve, 2_500));
     length += chunk.length;
   }
   assert.equal(length, LAYER.size);
@@ -186,10 +187,8 @@ Deno.test("what will not change is not tried again", async () => {
 });
 
 Deno.test("nobody there: the error says so after the attempts", async () => {
-  const registry = startFaultRegistry();
-  await registry[Symbol.asyncDispose]();
   using client = new TestRegistryClient();
-  await assert.rejects(client.manifest(`${registry.host}/a:1`), refusal("unavailable", /refused/i));
+  await assert.rejects(client.manifest(`127.0.0.1:${freePort()}/a:1`), refusal("unavailable", /refused/i));
   assert.equal(client.waits.length, MAX_ATTEMPTS - 1);
 });
 
