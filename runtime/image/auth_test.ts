@@ -60,7 +60,11 @@ class Setting implements AsyncDisposable {
 
   async helper(name: string, script: string): Promise<void> {
     const file = `${this.dir}/docker-credential-${name}`;
-    await Deno.writeTextFile(file, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    await Deno.writeTextFile(`${file}.text`, `#!/bin/sh\n${script}\n`);
+    // Another program writes what is to be run: a program that starts meanwhile holds what this process has open for
+    // writing, and nothing runs that is.
+    const install = new Deno.Command("install", { args: ["-m", "755", `${file}.text`, file] });
+    assert((await install.output()).success);
     Deno.env.set("PATH", `${this.dir}:${this.#path}`);
   }
 
