@@ -92,3 +92,30 @@ Deno.test("a connection goes when nobody has used it for the time, and a silent 
   await assert.rejects(other.request("GET", "/", {}), /it does not answer/);
   assert.equal(other.isOpen, false);
 });
+
+Deno.test("a call that waits for the answer to its ping uses the connection, however short the idle time is", async () => {
+  await using there = await server((socket, http) => void http.emit("connection", socket));
+  there.http.on("stream", (stream: http2.ServerHttp2Stream) => {
+    stream.respond({ ":status": 200 });
+    stream.end("x");
+  });
+  let gate = Promise.resolve();
+  await using between = await server((socket) => {
+    const onward = net.connect(there.path).on("error", () => {});
+    socket.on("data", (bytes) => onward.write(bytes)).on("close", () => onward.destroy());
+    onward.on("data", (bytes) => void gate.then(() => socket.write(bytes)));
+  });
+  const link = await Http2Link.connect("http://localhost", () => net.connect(between.path), {
+    idleMs: 20,
+    pingIntervalMs: 0,
+  });
+  const answered = Promise.withResolvers<void>();
+  gate = answered.promise;
+  const asked = link.request("GET", "/", {});
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  answered.resolve();
+  const stream = await asked;
+  stream.resume();
+  await new Promise((resolve) => stream.once("close", resolve));
+  while (link.isOpen) await new Promise((resolve) => setTimeout(resolve, 5));
+});
