@@ -117,6 +117,28 @@ Deno.test("rule 3a: a container that exits starts again under its id, on the eve
   assert.deepEqual(clock.pending, [1000], "ten minutes up begin anew");
 });
 
+Deno.test("a container that ends before its spawn is through is told of as spawned, then as ended", async () => {
+  const proxy = new FakeProxy();
+  const { manager, engine } = await startManager({ proxy });
+  await using _manager = manager;
+  const apply = proxy.apply.bind(proxy);
+  proxy.apply = async (routes) => {
+    for (const { id } of routes) engine.exit(id, 3);
+    await settle();
+    return apply(routes);
+  };
+  const told: string[] = [];
+  const leave = new AbortController();
+  const watching = (async () => {
+    for await (const { type } of manager.watch(leave.signal)) told.push(type);
+  })();
+  await manager.spawn(request());
+  await settle();
+  leave.abort();
+  await watching.catch(() => {}); // it was left
+  assert.deepEqual(told, ["spawned", "exited", "restart-scheduled"]);
+});
+
 Deno.test("a restart that fails is tried again; containerd being away costs no longer pause", async () => {
   const { manager, engine, clock } = await startManager();
   await using _manager = manager;

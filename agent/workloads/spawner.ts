@@ -65,7 +65,11 @@ export async function spawnWorkload(
   context.options.onChange?.();
   const beganMs = nowMs();
   try {
-    await context.queue.run(id, () => createAndRoute(context, workload, { ...options, ...admission }));
+    await context.queue.run(id, async () => {
+      await createAndRoute(context, workload, { ...options, ...admission });
+      // Still in this turn: the container's end, which may have come meanwhile, is told of in the next one.
+      context.emit("spawned", id, `spawned from ${spec.image}`);
+    });
   } catch (error) {
     observe?.({ kind: "spawn", durationMs: nowMs() - beganMs, outcome: "failed" });
     context.emit("failed", id, "the spawn failed");
@@ -75,7 +79,6 @@ export async function spawnWorkload(
     if (workload.phase === "starting") context.forget(workload);
   }
   observe?.({ kind: "spawn", durationMs: nowMs() - beganMs, outcome: "ok" });
-  context.emit("spawned", id, `spawned from ${spec.image}`);
   return workload;
 }
 
