@@ -3,13 +3,24 @@ import { finish, IoBench, isError, text, until } from "./testing.ts";
 
 Deno.test("no line is lost or doubled while 200,000 are written, the log is trimmed and containerd is killed", async () => {
   const LINES = 200_000;
+  /** Written at a time: two batches are less than a trim leaves, so that no reader is too slow for it. */
+  const BATCH = 10_000;
   const filler = "x".repeat(40);
   await using bench = await IoBench.start({ maxBytes: 1 << 20, maxFiles: 2 });
-  const script = `seq 1 ${LINES} | while read n; do echo "$n ${filler}"; done; echo done; sleep 1000`;
-  const id = await bench.run({ args: ["sh", "-c", script] });
+  const script =
+    `while read from to && [ "$to" ]; do seq $from $to | while read n; do echo "$n ${filler}"; ` +
+    "done; done; echo done; sleep 1000";
+  const id = await bench.run({ args: ["sh", "-c", script], stdin: true });
+  await using orders = await bench.io.attach(id, { stdin: true });
+  const order = async (from: number) => {
+    const line = from > LINES ? "end" : `${from} ${from + BATCH - 1}`;
+    await orders.write(new TextEncoder().encode(`${line}\n`));
+  };
   let expected = 1;
+  let ordered = 1;
   let rest = "";
   let killed: Promise<void> | undefined;
+  for (; ordered <= BATCH + 1; ordered += BATCH) await order(ordered);
   for await (const chunk of bench.io.logs(id, { follow: true })) {
     const lines = (rest + new TextDecoder().decode(chunk)).split("\n");
     rest = lines.pop()!;
@@ -18,6 +29,7 @@ Deno.test("no line is lost or doubled while 200,000 are written, the log is trim
       assert.equal(line, `${expected} ${filler}`);
       expected++;
     }
+    for (; ordered <= LINES + 1 && ordered <= expected + BATCH; ordered += BATCH) await order(ordered);
     if (expected > LINES / 4) killed ??= bench.containerd.kill9().then(() => bench.containerd.start());
     if (lines.includes("done")) break;
   }
