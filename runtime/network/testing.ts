@@ -81,19 +81,43 @@ export class Site implements AsyncDisposable {
   }
 }
 
-/** Whether a TCP connection from inside a netns comes about. */
-export async function connects(netns: string, host: string, port: number): Promise<boolean> {
-  const args = [
-    `--net=${netns}`,
-    "curl",
-    "-sg",
-    "--connect-timeout",
-    "0.7",
-    "-m",
-    "3",
-    `http://${host}:${port}/`,
-  ];
+/** Seconds after which an address counts as out of reach, where that is what is to be seen. */
+const BRIEF_S = 0.7;
+/** Seconds that an answer which is to come may take, on a machine that is busy with other tests. */
+const PATIENT_S = 60;
+
+/** An HTTP server that is to be reached or not. */
+export interface Target {
+  host: string;
+  /** 8080 by default. */
+  port?: number;
+  /** What the connection is, for the message when it fails. */
+  what?: string;
+}
+
+/** Asserts that an HTTP server answers to a client inside a netns. */
+export async function assertReaches(netns: string, target: Target): Promise<void> {
+  assert.equal(await answers(netns, target, PATIENT_S), true, target.what ?? target.host);
+}
+
+/** Asserts that an HTTP server is out of reach for a client inside a netns. */
+export async function assertCutOff(netns: string, target: Target): Promise<void> {
+  assert.equal(await answers(netns, target, BRIEF_S), false, target.what ?? target.host);
+}
+
+/** `connectS` is how long the connection, without its answer, may take to come about. */
+async function answers(netns: string, { host, port = 8080 }: Target, connectS: number): Promise<boolean> {
+  const seconds = ["--connect-timeout", String(connectS), "-m", String(PATIENT_S)];
+  const args = [`--net=${netns}`, "curl", "-sg", ...seconds, `http://${host}:${port}/`];
   return (await new Deno.Command("nsenter", { args, stdout: "null", stderr: "null" }).output()).code === 0;
+}
+
+/** Waits until something holds; throws when it does not in time. */
+export async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + PATIENT_S * 1000;
+  while (!await holds()) {
+    if (performance.now() > endMs) throw new Error(`not within ${PATIENT_S} s: ${what}`);
+  }
 }
 
 /** An HTTP server on every address of a network namespace that answers with the caller's address. */
