@@ -84,7 +84,10 @@ Deno.test("containers run on while agent and containerd are stopped, and the nex
     await session[Symbol.asyncDispose]();
   }
   const page = async () =>
-    (await there.host.run("curl", "-sf", "--max-time", "10", `http://${before.address}:8080/i`)).stdout;
+    // Its line is in the log before its server is up.
+    (await there.host.run(
+      ...["curl", "-sf", "--retry", "9", "--retry-connrefused", `http://${before.address}:8080/i`] as const,
+    )).stdout;
   assert.equal(await page(), "page\n", "the container serves without agent and containerd");
   {
     await using runtime = await there.open();
@@ -108,6 +111,8 @@ Deno.test("a container that ended while no agent was there is shown as stopped, 
     const { pid } = await runtime.engine.get(wanted.id);
     await runtime[Symbol.asyncDispose]();
     Deno.kill(pid, "SIGKILL");
+    // The shim has it from the kernel when it is no zombie either.
+    while (await Deno.stat(`/proc/${pid}`).then(() => true, () => false));
   }
   await using runtime = await there.open();
   assert.match((await runtime.engine.get(wanted.id)).status, /^(stopped|no-task)$/);

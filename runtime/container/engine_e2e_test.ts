@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { ContainerEvent } from "../engine.ts";
-import { EngineBench } from "./testing.ts";
+import { assertClean, EngineBench } from "./testing.ts";
 
 /** Reads events until one matches. */
 async function until(
@@ -67,7 +67,7 @@ Deno.test("an exit while containerd is away is heard of when it is back, and see
   end.abort();
   await engine.restart(id);
   await engine.remove(id, { graceMs: 0 });
-  assert.deepEqual(await bench.leftovers(), []);
+  await assertClean(bench, "an exit while containerd was away");
 });
 
 Deno.test("a container whose shim was killed has no task, and can be restarted", async () => {
@@ -84,7 +84,7 @@ Deno.test("a container whose shim was killed has no task, and can be restarted",
   const restarted = await engine.restart(id);
   assert.equal(restarted.status, "running");
   await engine.remove(id, { graceMs: 0 });
-  assert.deepEqual(await bench.leftovers(), []);
+  await assertClean(bench, "the shim was killed");
 });
 
 Deno.test("a task whose record somebody deleted is removed all the same, by name and by garbage collection", async () => {

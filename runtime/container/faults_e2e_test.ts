@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { RuntimeError } from "../errors.ts";
 import type { Operation } from "./context.ts";
-import { EngineBench } from "./testing.ts";
+import { assertClean, EngineBench } from "./testing.ts";
 
 const CREATE_STEPS = [
   "check",
@@ -32,20 +32,6 @@ function at(bench: EngineBench, operation: Operation, step: string, fault: () =>
 const boom = () => {
   throw new RuntimeError("failed", "boom");
 };
-
-/** containerd cleans up after a killed shim in its own time; so long it may take. */
-const SETTLE_MS = 10_000;
-
-/** Asserts that nothing is left. */
-async function assertClean(bench: EngineBench, when: string): Promise<void> {
-  const deadline = AbortSignal.timeout(SETTLE_MS);
-  let leftovers = await bench.leftovers();
-  while (leftovers.length > 0 && !deadline.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    leftovers = await bench.leftovers();
-  }
-  assert.deepEqual(leftovers, [], when);
-}
 
 Deno.test("create has the steps that the faults below go through", async () => {
   await using bench = await EngineBench.start();

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
 import { OptionsSchema } from "../../proto/gen/containerd/runc/v1/options_pb.ts";
 import { startContainerd, type TestContainerd } from "../../tests/support/containerd.ts";
@@ -221,6 +222,20 @@ export class EngineBench implements AsyncDisposable {
         runtimeSpec(container, { netnsPath, cgroupsPath: `/${this.containerd.namespace}/${container.id}` }),
       ),
   };
+}
+
+/** containerd cleans up after a killed shim in its own time; so long it may take, in milliseconds. */
+const SETTLE_MS = 60_000;
+
+/** Asserts that nothing is left, at the latest when containerd has cleaned up. */
+export async function assertClean(bench: EngineBench, when: string): Promise<void> {
+  const deadline = AbortSignal.timeout(SETTLE_MS);
+  let leftovers = await bench.leftovers();
+  while (leftovers.length > 0 && !deadline.aborted) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    leftovers = await bench.leftovers();
+  }
+  assert.deepEqual(leftovers, [], when);
 }
 
 /** An image store that has {@linkcode TEST_IMAGE} only: busybox, as a snapshot made by hand. */
