@@ -9,7 +9,9 @@ Deno.test("a spawn pulls from a registry, is served by its URL, survives kill -9
   const id = await agent.spawn({ image_ref, name: "web", env: ["SECRET=hidden"] });
   await until("the page comes", async () => await agent.page(id) === "pulled\n");
   assert.equal(await agent.page("web"), "pulled\n");
-  assert.equal((await agent.call("Logs", { id })).logs, "serving on port 8080\n");
+  // The server is up before its starter has said so.
+  const logs = async () => (await agent.call("Logs", { id })).logs;
+  await until("its line is in the log", async () => await logs() === "serving on port 8080\n");
   assert.match(await agent.hypercore("image", "list"), /127\.0\.0\.1:5000\/test\/web:1/);
 
   await agent.end("SIGKILL");
@@ -20,7 +22,7 @@ Deno.test("a spawn pulls from a registry, is served by its URL, survives kill -9
   await agent.killContainerd();
   await until("containerd is back", async () => (await agent.get("/readyz")).startsWith("ready"));
   assert.equal(await agent.page(id), "pulled\n");
-  assert.equal((await agent.call("Logs", { id })).logs, "serving on port 8080\n");
+  assert.equal(await logs(), "serving on port 8080\n");
 
   await agent.call("Stop", { id: "web", grace_ms: 500 });
   assert.deepEqual(await agent.workloads(), []);
@@ -31,9 +33,12 @@ Deno.test("a container that ends shows its exit code and starts again under its 
   await using agent = await AgentUnderTest.start();
   const brief = "echo hello > /tmp/index.html; httpd -p 8080 -h /tmp; sleep 1; exit 3";
   const id = await agent.spawn({ args: ["sh", "-c", brief] });
-  await until("it backs off", async () => (await agent.workloads())[0]?.status === "backing-off");
-  const [backing] = await agent.workloads();
-  assert.equal(backing.exit_code ?? backing.exitCode, 3, JSON.stringify(backing));
+  let seen: Record<string, unknown> = {};
+  await until("it backs off", async () => {
+    [seen = {}] = await agent.workloads();
+    return seen.status === "backing-off";
+  });
+  assert.equal(seen.exit_code ?? seen.exitCode, 3, JSON.stringify(seen));
   await until("it has restarted", async () => Number((await agent.workloads())[0]?.restarts ?? 0) >= 1);
   await until("the page comes again", async () => await agent.page(id) === "hello\n");
 });

@@ -64,7 +64,10 @@ async function works(agent: LiveAgent, id: string): Promise<void> {
   const { states } = await api(agent, "/list");
   const workload = states[0].workloads.find((workload: { id: string }) => workload.id === id);
   assert.deepEqual([workload?.status, workload?.generation], ["running", 1]);
-  assert.equal(await api(agent, `/logs?id=${id}`), "serving on port 8080\n");
+  // The server is up before its starter has said so.
+  await until("its line is in the log", async () => {
+    return await api(agent, `/logs?id=${id}`) === "serving on port 8080\n";
+  });
   const piped = await agent.cli(["exec", "-i", id, "sh", "-c", "cat; exit 7"], { stdin: "through" });
   assert.deepEqual(piped, { code: 7, out: "through", err: "" });
 }

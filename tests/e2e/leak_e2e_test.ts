@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { collectedHeap, measureInside, startBenchAgent } from "../bench/support/agent.ts";
 import { until } from "./live_agent.ts";
-import { agentPid, residueOf, rssMiB } from "./residue.ts";
+import { agentPid, type Residue, residueOf, rssMiB } from "./residue.ts";
 
 /** Spawns and stops; CYCLES asks for more. */
 const CYCLES = Number(Deno.env.get("CYCLES") ?? 30);
@@ -23,14 +23,13 @@ Deno.test("spawns and stops leave nothing: no files, processes, networks, rules,
     measureInside<string[]>(agent, script, ["cycle", String(count), String(LANES)]);
   const ids = await cycle(WARM_UP);
   const pid = agentPid(agent);
-  const settled = (seen: { last: string }) => async () => {
-    const now = JSON.stringify(await residueOf(agent, ids));
-    const isSame = now === seen.last;
-    seen.last = now;
+  let before: Residue = {};
+  await until("the machine is at rest", async () => {
+    const now = await residueOf(agent, ids);
+    const isSame = JSON.stringify(now) === JSON.stringify(before);
+    before = now;
     return isSame;
-  };
-  await until("the machine is at rest", settled({ last: "" }));
-  const before = await residueOf(agent, ids);
+  });
   assert.deepEqual(
     [before.containers, before.netns, before.shims, before.cgroups, before.mounts, before.shimSockets],
     [[], [], [], [], [], []],

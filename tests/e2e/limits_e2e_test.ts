@@ -24,7 +24,8 @@ Deno.test("a workload that asks for a fifth of a CPU is throttled to it", async 
   await until("it is throttled", () => stat("nr_throttled") > 5);
   const before = { periods: stat("nr_periods"), throttled: stat("nr_throttled") };
   await until("periods go by", () => stat("nr_periods") >= before.periods + 20);
-  assert.ok(stat("nr_throttled") > before.throttled);
+  // On a busy machine there may be periods in which it does not even get its fifth.
+  await until("it is throttled again", () => stat("nr_throttled") > before.throttled);
   assert.equal(readCgroupLimits({ namespace: agent.namespace, id }).cpuQuotaUs, 20_000);
 });
 
@@ -55,8 +56,9 @@ Deno.test("a workload over its memory is killed and started again under its id a
     const types = new Set(events.seen.filter((event) => event.id === hungry).map((event) => event.type));
     return ["oom-killed", "exited", "restart-scheduled", "started"].every((type) => types.has(type));
   });
-  const pauses = events.seen.filter(({ id, type }) => id === hungry && type === "restart-scheduled")
-    .map(({ detail }) => Number(/in (\d+) s/.exec(detail)![1]));
+  const restarts = () => events.seen.filter(({ id, type }) => id === hungry && type === "restart-scheduled");
+  await until("the events tell of two restarts", () => restarts().length >= 2);
+  const pauses = restarts().map(({ detail }) => Number(/in (\d+) s/.exec(detail)![1]));
   assert.deepEqual(pauses.slice(0, 2).sort(), pauses.slice(0, 2), "the pauses grow");
   assert.ok(pauses[1] > pauses[0] || pauses[1] === 2, String(pauses));
   await until("the list tells why", async () => {

@@ -116,15 +116,8 @@ export class LiveAgent implements AsyncDisposable {
   get agentArgs(): string[] {
     return [
       ...["agent", "--data-dir", this.dataDir, "--state-dir", this.stateDir],
-      ...[
-        "--containerd-ns",
-        this.namespace,
-        "--node-name",
-        this.name,
-        "--proxy-workers",
-        "1",
-        ...this.flags,
-      ],
+      ...["--containerd-ns", this.namespace, "--node-name", this.name, "--proxy-workers", "1"],
+      ...this.flags,
     ];
   }
 
@@ -196,7 +189,10 @@ export class LiveAgent implements AsyncDisposable {
 
   /** Pid of the private containerd. */
   get containerdPid(): number {
-    return Number(Deno.readTextFileSync(`${this.dataDir}/containerd/containerd.pid`));
+    const pid = Number(Deno.readTextFileSync(`${this.dataDir}/containerd/containerd.pid`));
+    // Zero, of a file that is just being written, would be this process's own group.
+    if (!(pid > 1)) throw new Error("the pid of containerd is not written yet");
+    return pid;
   }
 
   /** Pids of a workload's shims: one, or for a moment two. */

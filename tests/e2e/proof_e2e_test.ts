@@ -56,8 +56,9 @@ Deno.test("what a container used is proven from its start to its stop, across a 
     assert.equal((await verify(agent, id, "--hash", "0".repeat(64))).result, "UNKNOWN");
   });
   await t.step("the end of a run is proven with its last figures, and the next run follows", async () => {
-    // Later than the exec ends: the end of the container kills what runs in it.
-    await agent.ok("exec", id, "sh", "-c", "(sleep 1; touch /tmp/end) >/dev/null 2>&1 &");
+    // Once the exec's own process is gone: the end of the container kills what runs in it.
+    const end = "(while kill -0 $$; do usleep 20000; done; touch /tmp/end) >/dev/null 2>&1 &";
+    await agent.ok("exec", id, "sh", "-c", end);
     await until(
       "the exit is proven",
       async () => (await entries(agent, id)).some(({ body }) => body.kind === "exit"),

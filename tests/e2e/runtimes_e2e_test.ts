@@ -26,7 +26,7 @@ Deno.test("a gVisor workload serves its page, takes execs, and leaves nothing wh
   assert.equal((await agent.cli(["exec", id, "sh", "-c", "exit 7"])).code, 7);
   const piped = await agent.cli(["exec", "-i", id, "cat"], { stdin: "through the sandbox" });
   assert.deepEqual(piped, { code: 0, out: "through the sandbox", err: "" });
-  assert.match(await agent.ok("logs", id), /serving on port 8080/);
+  await until("its line is in the log", async () => (await agent.ok("logs", id)).includes("serving on port"));
   await agent.ok("stop", id);
   assert.deepEqual(await agent.inventory(), before);
 });

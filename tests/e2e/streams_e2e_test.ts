@@ -43,7 +43,7 @@ Deno.test("events, logs and progress over gRPC", async (t) => {
     let text = "";
     for await (const { data } of api.workloads.streamLogs({ id, follow: true }, { timeoutMs: DEADLINE_MS })) {
       text += new TextDecoder().decode(data);
-      if (text.includes("two")) break;
+      if (text.includes("two\n")) break;
     }
     assert.equal(text, "one\ntwo\n");
     await api.cluster.stop({ id, graceMs: 1 });
