@@ -151,7 +151,7 @@ class RegistryLog {
       let text = "";
       for await (const part of stream.pipeThrough(new TextDecoderStream())) {
         text = (text + part).slice(-4096);
-        const address = /listening on (127\.0\.0\.1:\d+)/.exec(text);
+        const address = /listening on (127\.0\.0\.1:\d+)\D/.exec(text);
         if (address) resolve(address[1]);
       }
       clearTimeout(timer);
