@@ -11,7 +11,7 @@ for (const { name, binDir } of await containerdVersions()) {
       spec: (id, options) => bench.spec(id, options),
       async crash(id) {
         const { pid } = await bench.engine.get(id);
-        const exited = bench.client.tasks.wait({ containerId: id }, { timeoutMs: 10_000 });
+        const exited = bench.client.tasks.wait({ containerId: id }, { timeoutMs: 60_000 });
         Deno.kill(pid, "SIGKILL");
         await exited;
       },

@@ -154,7 +154,7 @@ export async function finish(session: ProcessSession): Promise<Result> {
 export async function until(output: AsyncIterator<OutputChunk>, pattern: RegExp): Promise<string> {
   let seen = "";
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`no ${pattern} in time: ${seen}`)), 20_000);
+  const timer = setTimeout(() => late.reject(new Error(`no ${pattern} in time: ${seen}`)), 60_000);
   using _ = { [Symbol.dispose]: () => clearTimeout(timer) };
   while (!pattern.test(seen)) {
     const next = await Promise.race([output.next(), late.promise]);

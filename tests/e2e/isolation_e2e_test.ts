@@ -22,7 +22,7 @@ async function serveAt(host: TestHost, dir: string, address: string): Promise<vo
     const request = {
       program: "curl",
       args: ["-s", "-m", "5", `http://${address}:${ECHO_PORT}/`],
-      timeoutMs: 10_000,
+      timeoutMs: 60_000,
     };
     return (await host.runCommand(request)).stdout === "here";
   });

@@ -10,6 +10,8 @@ export interface TestContainerdOptions {
 
 /** Time a containerd may take to start, in milliseconds, on a machine that is busy with other tests. */
 const START_TIMEOUT_MS = 60_000;
+/** Time that killed processes may take to leave their cgroups, in milliseconds, on such a machine. */
+const CGROUP_TIMEOUT_MS = 60_000;
 
 /**
  * Starts a containerd of the test's own: temporary directory, random namespace. Dispose removes everything it and its
@@ -179,7 +181,8 @@ function* processes(): Iterable<number> {
 async function removeCgroups(namespace: string): Promise<void> {
   const roots = ["/sys/fs/cgroup", ...directories("/sys/fs/cgroup")].map((root) => `${root}/${namespace}`);
   const isGone = () => roots.every((root) => !isDirectory(root));
-  for (let attempt = 0; attempt < 500 && !isGone(); attempt++) {
+  const endMs = performance.now() + CGROUP_TIMEOUT_MS;
+  while (!isGone() && performance.now() < endMs) {
     for (const root of roots) {
       for (const group of treeBottomUp(root)) {
         for (const pid of readText(`${group}/cgroup.procs`)?.split("\n") ?? []) {
