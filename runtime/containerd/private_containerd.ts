@@ -16,6 +16,8 @@ export interface PrivateContainerdOptions {
   path: string;
 }
 
+const CONFIG_FLAG = "--config";
+
 /** Time between SIGTERM and SIGKILL when containerd is stopped, in milliseconds. */
 const STOP_GRACE_MS = 10_000;
 
@@ -57,9 +59,16 @@ export class PrivateContainerd {
 
   /** The one that an earlier agent started, if it still runs. */
   async running(): Promise<ContainerdProcess | undefined> {
-    const pid = Number(await readIfThere(this.#pidFile));
-    if (!Number.isInteger(pid) || pid <= 1 || !await this.#isOurs(pid)) return undefined;
-    return containerdProcess(pid, this.#endOf(pid));
+    const noted = Number(await readIfThere(this.#pidFile));
+    if (await this.#isOurs(noted)) return containerdProcess(noted, this.#endOf(noted));
+    // An agent that was killed in between has started one and not written down which.
+    for await (const { name } of Deno.readDir("/proc")) {
+      const pid = Number(name);
+      if (!await this.#isOurs(pid)) continue;
+      await this.#note(pid);
+      return containerdProcess(pid, this.#endOf(pid));
+    }
+    return undefined;
   }
 
   /** Writes the configuration and starts the process. Throws `precondition` when there is no such program. */
@@ -85,7 +94,7 @@ export class PrivateContainerd {
     }
     try {
       const started = await this.#spawn(binary, log);
-      await Deno.writeTextFile(this.#pidFile, String(started.pid), { mode: 0o600 });
+      await this.#note(started.pid);
       return started;
     } finally {
       closeSync(log);
@@ -121,7 +130,7 @@ export class PrivateContainerd {
 
   #spawn(binary: string, log: number): Promise<ContainerdProcess> {
     return new Promise((resolve, reject) => {
-      const child = spawn(binary, ["--config", this.#configFile, "--log-level", "warn"], {
+      const child = spawn(binary, [CONFIG_FLAG, this.#configFile, "--log-level", "warn"], {
         detached: true,
         env: { ...process.env, PATH: this.#options.path },
         stdio: ["ignore", log, log],
@@ -147,10 +156,16 @@ export class PrivateContainerd {
     });
   }
 
-  /** Whether the pid is a containerd with our configuration, and no zombie. */
+  async #note(pid: number): Promise<void> {
+    await Deno.writeTextFile(this.#pidFile, String(pid), { mode: 0o600 });
+  }
+
+  /** Whether the pid is a containerd that was started with our configuration, and no zombie. */
   async #isOurs(pid: number): Promise<boolean> {
-    const args = (await readIfThere(`/proc/${pid}/cmdline`))?.split("\0");
-    return args !== undefined && args.includes(this.#configFile);
+    if (!(pid > 1)) return false;
+    const args = (await readIfThere(`/proc/${pid}/cmdline`))?.split("\0") ?? [];
+    const at = args.indexOf(CONFIG_FLAG);
+    return at > 0 && args[at + 1] === this.#configFile;
   }
 
   async #endOf(pid: number): Promise<void> {

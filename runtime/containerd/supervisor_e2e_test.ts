@@ -88,6 +88,20 @@ Deno.test("a second supervisor takes over the private containerd that the first 
   await first[Symbol.asyncDispose]();
 });
 
+Deno.test("a private containerd whose pid an agent did not live to write down is taken over all the same", async () => {
+  await using there = await place();
+  const first = there.supervisor();
+  await first.start();
+  const pid = await there.pid();
+  await Deno.remove(`${there.dir}/data/containerd/containerd.pid`);
+  await using second = there.supervisor();
+  assert.equal((await second.start()).isPrivate, true);
+  assert.equal(await there.pid(), pid);
+  await second[Symbol.asyncDispose]();
+  assert.equal(await isAlive(pid), false);
+  await first[Symbol.asyncDispose]();
+});
+
 Deno.test("without the program there is one error that says what to do", async () => {
   await using there = await place();
   await using supervisor = there.supervisor({ binary: "containerd-that-is-not-there" });
