@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { networkOf as ofHops } from "../agent/proxy/hop/network_of.ts";
+import { networkOf as ofHops } from "../agent/proxy/network_of.ts";
 import { networkOf as ofGossip } from "../gossip/net/network_of.ts";
 
 const SAMES = [

@@ -4,6 +4,7 @@ import tls from "node:tls";
 import { nodeStream, Places, SocketTransport } from "../../gossip/mod.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { HostPort } from "../config.ts";
+import { endpointsOf } from "../endpoints.ts";
 import type { Caller } from "./caller.ts";
 import type { PeerCertificate } from "./certificate.ts";
 import { PROTOCOL } from "./handshake/dial.ts";
@@ -50,7 +51,7 @@ export class PeerPort implements AsyncDisposable {
   readonly #tls: tls.Server;
   readonly #pending: Places;
   readonly #sockets = new Set<net.Socket>();
-  /** TLS handshakes under way, by {@linkcode endpoints}. */
+  /** TLS handshakes under way, by {@linkcode endpointsOf}. */
   readonly #handshakes = new Map<string, Handshake>();
   readonly #closing = new AbortController();
   #takers: PeerTakers | undefined;
@@ -154,7 +155,7 @@ export class PeerPort implements AsyncDisposable {
   /** Starts TLS. */
   #begin(socket: net.Socket, place: Disposable): void {
     const { limits, observe } = this.#options;
-    const name = endpoints(socket);
+    const name = endpointsOf(socket);
     const failed = () => {
       clearTimeout(timer);
       if (this.#handshakes.delete(name)) observe?.({ kind: "refused", reason: "tls" });
@@ -175,7 +176,7 @@ export class PeerPort implements AsyncDisposable {
 
   /** TLS stands; what for, and who is it? */
   #secured(socket: tls.TLSSocket): void {
-    const handshake = this.#handshakes.get(endpoints(socket));
+    const handshake = this.#handshakes.get(endpointsOf(socket));
     socket.on("error", () => {});
     if (handshake === undefined) return void socket.destroy();
     handshake.secured();
@@ -220,11 +221,6 @@ interface Handshake {
   place: Disposable;
   startedMs: number;
   secured(): void;
-}
-
-/** What tells a connection from all others of this port, at either of its layers. */
-function endpoints(socket: net.Socket): string {
-  return `${socket.localAddress} ${socket.remoteAddress} ${socket.remotePort}`;
 }
 
 /** An IPv4 address as such where a dual-stack socket has it as IPv6. */

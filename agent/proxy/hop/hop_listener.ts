@@ -14,7 +14,7 @@ import { closeQuietly, writeAll } from "../sink.ts";
 import { Source } from "../source.ts";
 import { whenFree } from "../when_free.ts";
 import type { HopIdentity } from "./contract.ts";
-import { Openings } from "./openings.ts";
+import { Openings } from "../openings.ts";
 import {
   checkClaim,
   CLAIM_ACCEPTED,

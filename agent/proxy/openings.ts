@@ -7,9 +7,9 @@ const NETWORK_SHARE = 1 / 2;
 type OfNetwork = Map<string, Set<() => void>>;
 
 /**
- * Connections to the hop port whose other end has not yet proved that it is a member. When there are too many, the oldest
- * of the address that has the most gives way, or of a network that has more than twice as many: a stranger that opens many
- * takes places of its own, not of members.
+ * Connections to a port, of the hop or of the API, whose other end has not yet proved who it is. When there are too many, the
+ * oldest of the address that has the most gives way, or of a network that has more than twice as many: a stranger that opens
+ * many takes places of its own, not of others.
  */
 export class Openings {
   readonly #byNetwork = new Map<string, OfNetwork>();
@@ -29,7 +29,7 @@ export class Openings {
 
   /** Takes one in. Returns what tells that it has proved itself or is gone; `close` is called when it gives way instead. */
   add(address: string, close: () => void): () => void {
-    if (this.#size >= this.max) this.#giveWay();
+    if (this.#size >= this.max) this.giveWay();
     const own = () => close();
     const network = networkOf(address);
     const ofNetwork = this.#byNetwork.get(network) ?? new Map();
@@ -40,17 +40,19 @@ export class Openings {
     return () => this.#remove(address, own);
   }
 
-  #giveWay(): void {
+  /** Has one give way; tells whether there was one. */
+  giveWay(): boolean {
     let most: { address: string; closes: Set<() => void>; weight: number } | undefined;
     for (const ofNetwork of this.#byNetwork.values()) {
       const { size, address, closes } = busiest(ofNetwork);
       const weight = Math.max(closes.size, size * NETWORK_SHARE);
       if (most === undefined || weight > most.weight) most = { address, closes, weight };
     }
-    if (most === undefined) return;
+    if (most === undefined) return false;
     const [oldest] = most.closes;
     this.#remove(most.address, oldest);
     oldest();
+    return true;
   }
 
   #remove(address: string, own: () => void): void {
