@@ -38,8 +38,11 @@ export interface ApiHandlerOptions {
   shutdown: AbortSignal;
 }
 
+/** Answers a request. `accepted` is called as soon as it is known that its client may call; of anybody else it is not. */
+export type ApiHandler = (request: Request, response: Response, accepted?: () => void) => void;
+
 /** Answers gRPC, gRPC-Web and Connect on node:http and node:http2. */
-export function apiHandler(options: ApiHandlerOptions): (request: Request, response: Response) => void {
+export function apiHandler(options: ApiHandlerOptions): ApiHandler {
   const { guard, log, count = () => {} } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip],
@@ -52,8 +55,8 @@ export function apiHandler(options: ApiHandlerOptions): (request: Request, respo
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const room = new ConnectionRoom();
-  return (request, response) => {
-    answer(request, response, { guard, handlers, room, count }).catch((error) => {
+  return (request, response, accepted = () => {}) => {
+    answer(request, response, { guard, handlers, room, count, accepted }).catch((error) => {
       // What breaks off is the client's doing; the rest was translated before it got here.
       log.debug("a call ended early", { error: String(error) });
       response.destroy();
@@ -69,6 +72,7 @@ async function answer(
     handlers: ReadonlyMap<string, UniversalHandler>;
     room: ConnectionRoom;
     count: (outcome: CallOutcome) => void;
+    accepted: () => void;
   },
 ): Promise<void> {
   const refuse = (error: Refusal) => {
@@ -86,6 +90,7 @@ async function answer(
     const code = refusal.kind === "unauthenticated" ? Code.Unauthenticated : Code.PermissionDenied;
     return refuse({ code, message: refusal.reason });
   }
+  options.accepted();
   const path = (request.url ?? "").split("?", 1)[0];
   const handler = options.handlers.get(path);
   if (handler === undefined) {

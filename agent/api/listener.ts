@@ -6,11 +6,12 @@ import net from "node:net";
 import type { Log } from "../../runtime/log.ts";
 import type { HostPort, TlsFiles } from "../config.ts";
 import { CertificateFiles } from "../proxy/certificate.ts";
-import type { apiHandler } from "./handler.ts";
+import { Connections } from "./connections.ts";
+import type { ApiHandler } from "./handler.ts";
 import { endWhenIdle, type SessionTimes } from "./idle.ts";
 import { StalledWrites } from "./stalled_writes.ts";
 
-/** Connections at once on the API port. */
+/** Connections at once on the API port; one on which no call was accepted yet gives way. */
 export const MAX_CONNECTIONS = 1_024;
 /** Calls at once on one HTTP/2 connection. */
 export const MAX_CONCURRENT_STREAMS = 128;
@@ -41,16 +42,18 @@ export interface ApiListenerOptions {
   tls?: TlsFiles;
   log: Log;
   certificatePollMs?: number;
-  handler: ReturnType<typeof apiHandler>;
+  handler: ApiHandler;
   /** Speaks HTTP/2 too, as gRPC needs it; on by default. */
   http2?: boolean;
+  /** {@linkcode MAX_CONNECTIONS} by default. */
+  maxConnections?: number;
   /** {@linkcode HEAD_TIMEOUT_MS} by default. */
   headTimeoutMs?: number;
   /** {@linkcode IDLE_TIMEOUT_MS} by default. */
   idleTimeoutMs?: number;
   /** {@linkcode WRITE_STALL_MS} by default. */
   writeStallMs?: number;
-  /** Told of each connection that is one too many. */
+  /** Told of each connection that is one too many, be it the one that comes or one that gives way to it. */
   onRefused?: () => void;
   /** Told of each connection, and each stream of HTTP/2, that is cut as its client takes nothing. */
   onStalled?: () => void;
@@ -67,8 +70,10 @@ export interface ApiListener extends AsyncDisposable {
  * Throws an Error that names the address.
  */
 export async function listenApi(options: ApiListenerOptions): Promise<ApiListener> {
-  const { address } = options;
-  const sockets = new Set<net.Socket>();
+  const { address, maxConnections: max = MAX_CONNECTIONS, onRefused } = options;
+  const connections = new Connections({ max, onRefused });
+  const answer: Answer = (request, response) =>
+    options.handler(request, response, () => connections.accepted(request.socket));
   await using stack = new AsyncDisposableStack();
   const stalls = stack.use(
     new StalledWrites({
@@ -78,19 +83,12 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
     }),
   );
   const { server, inner } = options.tls === undefined
-    ? clearServer(options, stalls)
-    : await tlsServer(options, { tls: options.tls, stack, stalls });
+    ? clearServer(options, { answer, stalls })
+    : await tlsServer(options, { answer, tls: options.tls, stack, stalls });
   const taken = options.tls === undefined ? "connection" : "secureConnection";
   server.on(taken, (socket: net.Socket) => stalls.watch(socket));
-  // Not by the server's own maxConnections, which would not tell.
-  server.on("connection", (socket: net.Socket) => {
-    if (sockets.size >= MAX_CONNECTIONS) {
-      options.onRefused?.();
-      return void socket.destroy();
-    }
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
+  // Not by the server's own maxConnections, which closes whoever comes, and does not tell.
+  server.on("connection", (socket: net.Socket) => connections.add(socket));
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error: Error) => {
       reject(
@@ -107,16 +105,22 @@ export async function listenApi(options: ApiListenerOptions): Promise<ApiListene
       await owned.disposeAsync();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const each of inner) each.close();
-      const timer = setTimeout(() => sockets.forEach((socket) => socket.destroy()), CLOSE_MS);
-      for (const socket of sockets) if (isIdle(socket)) socket.destroy();
+      const timer = setTimeout(() => connections.close(), CLOSE_MS);
+      connections.close(isIdle);
       await closed;
       clearTimeout(timer);
     },
   };
 }
 
-function clearServer(options: ApiListenerOptions, stalls: StalledWrites) {
-  const { handler, http2: isHttp2Spoken = true } = options;
+/** {@linkcode ApiHandler} on this port. */
+type Answer = (request: Parameters<ApiHandler>[0], response: Parameters<ApiHandler>[1]) => void;
+
+function clearServer(
+  options: ApiListenerOptions,
+  { answer, stalls }: { answer: Answer; stalls: StalledWrites },
+) {
+  const { http2: isHttp2Spoken = true } = options;
   const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
   const deadlines = new WeakMap<net.Socket, ReturnType<typeof setTimeout>>();
   const h1 = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES }, (request, response) => {
@@ -125,9 +129,9 @@ function clearServer(options: ApiListenerOptions, stalls: StalledWrites) {
     // Deno's node:http ends a connection that was handed to it after one answer, whatever the answer says; a client that
     // believed in keep-alive would lose its next request.
     response.setHeader("connection", "close");
-    handler(request, response);
+    answer(request, response);
   });
-  const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, handler);
+  const h2 = http2.createServer({ settings: http2Settings, maxSessionMemory: SESSION_MEBIBYTES }, answer);
   h1.on("clientError", (_error, socket) => socket.destroy());
   h2.on("sessionError", (_error: Error, session: http2.ServerHttp2Session) => session.destroy());
   h2.on("session", (session) => {
@@ -164,9 +168,14 @@ function clearServer(options: ApiListenerOptions, stalls: StalledWrites) {
 
 async function tlsServer(
   options: ApiListenerOptions,
-  { tls, stack, stalls }: { tls: TlsFiles; stack: AsyncDisposableStack; stalls: StalledWrites },
+  { answer, tls, stack, stalls }: {
+    answer: Answer;
+    tls: TlsFiles;
+    stack: AsyncDisposableStack;
+    stalls: StalledWrites;
+  },
 ) {
-  const { handler, log, certificatePollMs = CERTIFICATE_POLL_MS, http2: isHttp2Spoken = true } = options;
+  const { log, certificatePollMs = CERTIFICATE_POLL_MS, http2: isHttp2Spoken = true } = options;
   const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
   const files = stack.use(
     await CertificateFiles.open({
@@ -187,11 +196,11 @@ async function tlsServer(
       allowHTTP1: true,
       settings: http2Settings,
       maxSessionMemory: SESSION_MEBIBYTES,
-    }, handler)
+    }, answer)
     : https.createServer({
       ...common,
       maxHeaderSize: MAX_HEADER_BYTES,
-    }, handler);
+    }, answer);
   Object.assign(server, http1TimesOf({ headTimeoutMs, idleTimeoutMs }));
   server.on("session", (session) => {
     endWhenIdle(session, { headTimeoutMs, idleTimeoutMs });

@@ -169,21 +169,46 @@ Deno.test("noise, a head that is too large and a client that leaves harm nobody 
   assert.equal(await http1(connect(), [head(BODY), BODY]), `200 ${BODY.length}`);
 });
 
-Deno.test("more connections than the limit are closed at once, and room that is made is used", async () => {
+Deno.test("rule 8: of more connections than the limit one without an accepted call gives way; if there is none, the next is closed", async () => {
+  let refused = 0, begun = 0;
+  let full = Promise.withResolvers<void>();
+  const handler = (request: IncomingMessage, response: ServerResponse, accepted: () => void) => {
+    if (request.headers["x-may"]) accepted();
+    if (++begun === MAX_CONNECTIONS) full.resolve();
+    echo(request, response);
+  };
   // None of them is closed for its silence meanwhile, however slow the machine.
-  await using listener = await listen(undefined, echo, { headTimeoutMs: IDLE_TIMEOUT_MS });
+  const options = { headTimeoutMs: IDLE_TIMEOUT_MS, onRefused: () => void refused++ };
+  await using listener = await listen(undefined, handler, options);
   const { port } = listener.address;
   const sockets: net.Socket[] = [];
-  try {
-    for (let at = 0; at < MAX_CONNECTIONS; at += 64) {
-      const some = await Promise.all(Array.from({ length: 64 }, () => connected(port)));
-      sockets.push(...some);
+  const call = () => http1(net.connect(port, "127.0.0.1"), [head(BODY), BODY]);
+  const fill = async (field: string) => {
+    [begun, full] = [0, Promise.withResolvers()];
+    for (let n = 0; n < MAX_CONNECTIONS; n++) {
+      const socket = await connected(port);
+      socket.on("error", () => {}); // it may be reset as it gives way
+      socket.write(head(BODY).replace("\r\n\r\n", `\r\n${field}\r\n\r\n`));
+      sockets.push(socket);
     }
-    assert.equal(await http1(net.connect(port, "127.0.0.1"), [head(BODY), BODY]), "");
-    for (const socket of sockets.splice(0, 8)) await closed(socket);
+    await full.promise;
+  };
+  try {
+    await fill("X-Nobody: 1");
+    assert.equal(refused, 0);
+    assert.equal(await call(), `200 ${BODY.length}`);
+    assert.equal(refused, 1);
+    await fill("X-May: 1");
+    const others = refused;
+    assert.ok(others <= MAX_CONNECTIONS + 1 && others >= MAX_CONNECTIONS, `${others}`);
+    for (let n = 1; n < 4; n++) {
+      assert.equal(await call(), "");
+      assert.equal(refused, others + n);
+    }
+    for (const socket of sockets.splice(-8)) await closed(socket);
     let answer = "";
     // The server sees the room when it sees the ends of those connections.
-    while (answer === "") answer = await http1(net.connect(port, "127.0.0.1"), [head(BODY), BODY]);
+    while (answer === "") answer = await call();
     assert.equal(answer, `200 ${BODY.length}`);
   } finally {
     await Promise.all(sockets.map(closed));
@@ -298,8 +323,8 @@ type Handler = ApiListenerOptions["handler"];
 
 function listen(
   tls?: { certFile: string; keyFile: string },
-  handler: (request: IncomingMessage, response: ServerResponse) => void = echo as never,
-  options: Pick<ApiListenerOptions, "headTimeoutMs"> = {},
+  handler: (request: IncomingMessage, response: ServerResponse, accepted: () => void) => void = echo as never,
+  options: Pick<ApiListenerOptions, "headTimeoutMs" | "onRefused"> = {},
 ): Promise<ApiListener> {
   return listenApi({
     ...options,

@@ -36,6 +36,8 @@ export interface Bindings {
   remoteAddress: string;
   /** Aborts when the client leaves before it has its answer; what it does after that is of no account. */
   signal: AbortSignal;
+  /** Called when it is known that the client may call; what is public proves nothing of it. */
+  accepted: () => void;
 }
 
 type AppContext = Context<{ Bindings: Bindings }>;
@@ -78,6 +80,7 @@ export function httpApp(options: HttpAppOptions): Hono<{ Bindings: Bindings }> {
       return c.json({ error: refusal.reason }, 401, { "www-authenticate": "Bearer" });
     }
     if (refusal !== undefined) return c.json({ error: refusal.reason }, 403);
+    if (!isPublic) c.env.accepted();
     const allowed = METHODS[c.req.path];
     const method = c.req.method === "HEAD" ? "GET" : c.req.method;
     if (allowed !== undefined && !allowed.includes(method)) {

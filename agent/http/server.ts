@@ -15,17 +15,20 @@ type App = Pick<Hono<{ Bindings: Bindings }>, "fetch">;
  * the address.
  */
 export function listenHttp(app: App, options: HttpListenerOptions): Promise<ApiListener> {
+  const acceptedOf = new WeakMap<object, () => void>();
   const answer = getRequestListener(
     (request, { incoming }) => {
       const remoteAddress = (incoming as IncomingMessage).socket.remoteAddress ?? "";
-      return app.fetch(request, { remoteAddress, signal: request.signal });
+      const accepted = acceptedOf.get(incoming) ?? (() => {});
+      return app.fetch(request, { remoteAddress, signal: request.signal, accepted });
     },
     { errorHandler: refuse, hostname: HOST_OF_HTTP_1_0, overrideGlobalObjects: false },
   );
   return listenApi({
     ...options,
     http2: false,
-    handler: (request, response) => {
+    handler: (request, response, accepted = () => {}) => {
+      acceptedOf.set(request, accepted);
       answer(request, response).catch((error) => {
         options.log.error("a request failed unexpectedly", { error: String(error) });
         response.destroy();

@@ -25,7 +25,8 @@ export class ApiMetrics {
     });
     this.#refused = new Counter({
       name: "hypercore_api_refused_connections_total",
-      help: "Connections to a port of the API, gRPC or HTTP, closed because there were as many as may be",
+      help:
+        "Connections to a port of the API, gRPC or HTTP, closed because there were as many as may be: such that gave way before a call on them was accepted, and new ones where none did",
       registers,
     });
     this.#cut = new Counter({
@@ -42,7 +43,7 @@ export class ApiMetrics {
   /** A request of the HTTP API was answered with that status. */
   readonly httpRequest = (code: number): void => this.#http.inc({ code });
 
-  /** A connection to the API was one too many. */
+  /** A connection to the API was one too many: it gave way, or was new. */
   readonly refusedConnection = (): void => this.#refused.inc();
 
   /** A connection to the API, or a stream of one, had a client that took nothing. */

@@ -68,13 +68,17 @@ export class UnreadClient implements Disposable {
   }
 
   /** Sends a request; one without a body is a GET. */
-  async request(stream: number, { path, type, body }: { path: string; type?: string; body?: Uint8Array }) {
+  async request(
+    stream: number,
+    { path, type, token, body }: { path: string; type?: string; token?: string; body?: Uint8Array },
+  ) {
     const fields = {
       ":method": body ? "POST" : "GET",
       ":scheme": "http",
       ":path": path,
       ":authority": "localhost",
       ...type && { "content-type": type },
+      ...token && { authorization: `Bearer ${token}` },
     };
     // Literals without indexing, with names of their own (RFC 7541, section 6.2.2).
     const block = Object.entries(fields).flatMap(([name, value]) => [
