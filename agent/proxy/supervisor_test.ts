@@ -347,6 +347,27 @@ Deno.test("a renewed certificate is served without one connection lost; a bad on
   }
 });
 
+Deno.test("a proxy waits with its new certificate while another one of the machine takes up its own", async () => {
+  await using upstream = new TestUpstream(echo);
+  const dir = await Deno.makeTempDir();
+  try {
+    const files = await writeCertificate(dir, "first");
+    await using proxied = await proxyTo(upstream, { limits: SHORT, tls: files, tlsPollMs: 20 });
+    const name = async () => (await getOverTls(proxied.port)).name;
+    {
+      using setting = await Deno.open("/proc/sys/net/ipv4/tcp_migrate_req");
+      await setting.lock(true);
+      await writeCertificate(dir, "second");
+      const waits = new RegExp(`-> FLOCK +ADVISORY +WRITE ${Deno.pid} `);
+      while (!waits.test(await Deno.readTextFile("/proc/locks"))) assert.equal(await name(), "first");
+      assert.equal(await name(), "first");
+    }
+    await eventually(async () => await name() === "second");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("a plain port stays plain HTTP beside TLS ports", async () => {
   await using upstream = new TestUpstream(echo);
   const dir = await Deno.makeTempDir();
