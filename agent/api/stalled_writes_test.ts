@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { EventEmitter } from "node:events";
 import type { ServerResponse } from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
@@ -218,6 +219,24 @@ Deno.test("the source of a streamed answer ends with its connection, also when a
   await begun.promise;
   never.destroy();
   await ended.promise;
+});
+
+Deno.test("a connection that cannot be looked at is logged, and the next look comes all the same", async () => {
+  const reason = new Error("it cannot be looked at");
+  const logged = Promise.withResolvers<unknown>(), looked = Promise.withResolvers<void>();
+  let looks = 0;
+  const socket = Object.defineProperty(new EventEmitter(), "writableLength", {
+    get() {
+      if (++looks === 1) throw reason;
+      looked.resolve();
+      return 0;
+    },
+  });
+  const error = (_message: string, fields?: Record<string, unknown>) => logged.resolve(fields?.error);
+  await using stalls = new StalledWrites({ stallMs: STALL_MS, log: { ...silentLog, error } });
+  stalls.watch(socket as net.Socket);
+  assert.equal(await logged.promise, String(reason));
+  await looked.promise;
 });
 
 const LOGS = "/hypercore.v1.WorkloadService/StreamLogs";
