@@ -24,6 +24,8 @@ import { answerChallenge, type Authorization } from "./tokens.ts";
 
 /** Time without a byte after which a connection counts as dead, in milliseconds. */
 export const STALL_TIMEOUT_MS = 30_000;
+/** Parts in which that time is waited for. */
+const STALL_PARTS = 10;
 const MAX_REDIRECTS = 5;
 /** Tokens that are remembered, one a repository; the oldest gives way, and is asked for anew. */
 export const MAX_CACHED_TOKENS = 256;
@@ -310,10 +312,19 @@ class Exchange implements Disposable {
     this.signal = outer ? AbortSignal.any([outer, this.#controller.signal]) : this.#controller.signal;
   }
 
-  /** Waits for a promise that depends on the peer; a stall or a broken connection becomes a TransientError. */
+  /**
+   * Waits for a promise that depends on the peer; a stall or a broken connection becomes a TransientError. Time in which this
+   * process itself was held up hardly counts: timers come before the bytes that have arrived meanwhile.
+   */
   async guard<T>(promise: Promise<T>): Promise<T> {
     const stall = new TransientError(`no byte for ${this.stallTimeoutMs} ms`);
-    const timer = setTimeout(() => this.#controller.abort(stall), this.stallTimeoutMs);
+    let parts = STALL_PARTS;
+    const wait = () => setTimeout(onPart, this.stallTimeoutMs / STALL_PARTS);
+    const onPart = () => {
+      if (--parts === 0) this.#controller.abort(stall);
+      else timer = wait();
+    };
+    let timer = wait();
     try {
       return await promise;
     } catch (error) {

@@ -83,28 +83,45 @@ Deno.test("a server that ignores ranges sends it all again, and the bytes still 
 
 Deno.test("a stalled connection is given up and made anew; a slow one is not", async () => {
   await using registry = startFaultRegistry();
-  using client = new TestRegistryClient({ stallTimeoutMs: 2_000 });
+  using client = new TestRegistryClient({ stallTimeoutMs: 1_000 });
   const name = registry.add(REGISTRY_IMAGE, "a:1");
   breakLayer(registry, { kind: "stall", afterBytes: 70_000 }, 1);
   assert.deepEqual(await client.blob(name, LAYER), LAYER.bytes);
   assert.equal(registry.matching({ target: LAYER.digest }).length, 2);
-  breakLayer(registry, { kind: "drip", chunkBytes: 30_000, pauseMs: 220 });
+  breakLayer(registry, { kind: "drip", chunkBytes: 30_000, pauseMs: 120 });
   assert.deepEqual(await client.blob(name, LAYER), LAYER.bytes);
   assert.equal(
     registry.matching({ target: LAYER.digest }).length,
     3,
-    "10 pauses of 220 ms are no stall of 2 s",
+    "10 pauses of 120 ms are no stall of a second",
   );
+});
+
+Deno.test("a client that was held up itself takes no registry for stalled", async () => {
+  await using registry = startFaultRegistry();
+  using client = new TestRegistryClient({ stallTimeoutMs: 1_000 });
+  const name = registry.add(REGISTRY_IMAGE, "a:1");
+  const { endpoint } = await client.manifest(name);
+  registry.fault = ({ kind }) => {
+    // The client waits by now; whatever comes, its timer is the first to come.
+    if (kind === "blob") { for (const end = performance.now() + 1_100; performance.now() < end;); }
+    return undefined;
+  };
+  let length = 0;
+  const stream = client.client.blob(parseReference(name), LAYER, { endpoint, offset: 0 });
+  for await (const chunk of stream) length += chunk.length;
+  assert.equal(length, LAYER.size);
+  assert.equal(registry.matching({ target: LAYER.digest }).length, 1);
 });
 
 Deno.test("a consumer that takes its time is no stall", async () => {
   await using registry = startFaultRegistry();
-  using client = new TestRegistryClient({ stallTimeoutMs: 2_000 });
+  using client = new TestRegistryClient({ stallTimeoutMs: 1_000 });
   const name = registry.add(REGISTRY_IMAGE, "a:1");
   const { endpoint } = await client.manifest(name);
   let length = 0;
   for await (const chunk of client.client.blob(parseReference(name), LAYER, { endpoint, offset: 0 })) {
-    if (length === 0) await new Promise((resolve) => setTimeout(resolve, 2_500));
+    if (length === 0) await new Promise((resolve) => setTimeout(resolve, 1_500));
     length += chunk.length;
   }
   assert.equal(length, LAYER.size);
