@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { OurNode } from "./our_node.ts";
-import { installSerf, SerfAgent, until } from "./serf_agent.ts";
+import { ANSWER_FLAG, installSerf, SerfAgent, until } from "./serf_agent.ts";
 import { TwoSides } from "./two_sides.ts";
 
 const KEY = new Uint8Array(32).fill(7).toBase64();
@@ -48,7 +48,7 @@ for (const [family, { at, any, text }] of Object.entries(FAMILIES)) {
     await agent.run("event", "-coalesce=false", "deploy", "1");
     await ours.ask({ do: "event", name: "built" });
     await until("the agent gets our event", () => agent.log.includes("built"));
-    const asked = JSON.parse(await agent.run("query", "-format=json", "-timeout=3s", "ask"));
+    const asked = JSON.parse(await agent.run("query", "-format=json", ANSWER_FLAG, "ask"));
     assert.deepEqual(asked.Responses, { ours: "ours got ask" });
     const { acks } = await ours.ask<{ acks: string[] }>({ do: "query", name: "_serf_ping" });
     assert.deepEqual(acks.sort(), ["agent", "ours"]);

@@ -1,5 +1,9 @@
 import { createSerf, type Serf, type SerfOptions } from "../../gossip/mod.ts";
 
+/** For members to answer; all of it is waited for a query, until all have for a key, milliseconds. */
+const ANSWER_MS = 6_000;
+const KEYS_MS = 30_000;
+
 /** What a node is told on its command line: options of `createSerf`, keys as base64, and whom to join. */
 export interface NodeOptions extends Omit<SerfOptions, "keys"> {
   keys?: string[];
@@ -40,7 +44,7 @@ async function answer(serf: Serf, command: NodeCommand): Promise<unknown> {
         remove: serf.removeKey.bind(serf),
       }[command.operation];
       const { ok, missing, errors } = await operate(Uint8Array.fromBase64(command.key), {
-        timeoutMs: 10_000,
+        timeoutMs: KEYS_MS,
       });
       return { ok, missing, errors: [...errors] };
     }
@@ -50,7 +54,7 @@ async function answer(serf: Serf, command: NodeCommand): Promise<unknown> {
       const { acks, responses } = await serf.query(command.name, {
         requestAck: true,
         relayFactor: command.relayFactor,
-        timeoutMs: 2_000,
+        timeoutMs: ANSWER_MS,
       });
       return {
         acks,

@@ -1,16 +1,17 @@
 import assert from "node:assert/strict";
+import { freePort } from "../support/free_port.ts";
 import { OurNode } from "./our_node.ts";
-import { installSerf, SerfAgent, until } from "./serf_agent.ts";
+import { ANSWER_FLAG, installSerf, SerfAgent, until } from "./serf_agent.ts";
 
 const [OLD, NEW, NEWER] = [1, 2, 3].map((fill) => new Uint8Array(32).fill(fill).toBase64());
-const bind = { host: "127.0.0.1", port: 0 };
+const host = "127.0.0.1";
 
 await installSerf();
 
-/** Starts one of ours with its key ring and snapshot in a directory of its own. */
-function start(dir: string, name: string, join: string[] = [], port = 0): Promise<OurNode> {
+/** Starts one of ours with its key ring and snapshot in a directory of its own. Its port is still free when it is back. */
+function start(dir: string, name: string, join: string[] = [], port = freePort()): Promise<OurNode> {
   const files = { keyringFile: `${dir}/${name}.keys`, snapshotFile: `${dir}/${name}.snap` };
-  return OurNode.start({ name, bind: { ...bind, port }, keys: [OLD], join, ...files });
+  return OurNode.start({ name, bind: { host, port }, keys: [OLD], join, ...files });
 }
 
 async function rotate(by: OurNode, from: string, to: string): Promise<void> {
@@ -66,7 +67,7 @@ Deno.test("a node that was killed before a whole rotation comes back with its ol
     );
     await until("the agent sees it", async () => await agent.status("sleeper") === "alive");
     assert.deepEqual(JSON.parse(await Deno.readTextFile(`${dir}/sleeper.keys`)), [NEW]);
-    const result = await agent.run("query", "-format=json", "-timeout=2s", "ask");
+    const result = await agent.run("query", "-format=json", ANSWER_FLAG, "ask");
     assert.equal(JSON.parse(result).Responses.sleeper, "sleeper got ask");
   });
 });
@@ -81,11 +82,11 @@ Deno.test("the door outlives the members: all are replaced or restarted before t
     await rotate(a, OLD, NEW);
     await a.kill("SIGKILL");
     const files = { keyringFile: `${dir}/a.keys`, snapshotFile: `${dir}/a.snap` };
-    await using again = await OurNode.start({ name: "a", bind: { ...bind, port: a.port }, ...files });
+    await using again = await OurNode.start({ name: "a", bind: { host, port: a.port }, ...files });
     assert.deepEqual(await again.ask({ do: "keys" }), [NEW]);
     await using heir = await OurNode.start({
       name: "heir",
-      bind,
+      bind: { host, port: 0 },
       keys: [NEW],
       keyringFile: `${dir}/heir.keys`,
       join: [`127.0.0.1:${a.port}`],
@@ -100,7 +101,7 @@ Deno.test("the door outlives the members: all are replaced or restarted before t
     // The heir never saw the latecomer: it knows it from the member it came through.
     await using back = await start(dir, "late", [`127.0.0.1:${heir.port}`]);
     assert.deepEqual(await back.ask({ do: "keys" }), [NEWER]);
-    await using thief = await OurNode.start({ name: "thief", bind, keys: [OLD] });
+    await using thief = await OurNode.start({ name: "thief", bind: { host, port: 0 }, keys: [OLD] });
     await assert.rejects(
       () => thief.ask({ do: "join", address: `127.0.0.1:${heir.port}` }),
       /no key of the ring opens it/,

@@ -3,6 +3,10 @@ import { freePort } from "../support/free_port.ts";
 /** Longest wait for anything an agent should do. */
 const DEADLINE_MS = 60_000;
 const POLL_MS = 100;
+/** For all answers to a query, on a busy machine, milliseconds. All of it is waited, as nobody knows how many there will be. */
+export const ANSWER_MS = 6_000;
+/** The same as a flag of `serf query`. */
+export const ANSWER_FLAG = `-timeout=${ANSWER_MS}ms`;
 
 /** One of Debian's `serf` agents as a process of its own, on loopback or in a network namespace. */
 export class SerfAgent implements AsyncDisposable {
@@ -76,9 +80,9 @@ export class SerfAgent implements AsyncDisposable {
   async queryRaw(name: string, payload: Uint8Array): Promise<string> {
     // Bytes that are no UTF-8 reach a process only through a shell.
     const bytes = Array.from(payload, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
-    const script = `exec serf query -rpc-addr="$1" -timeout=5s "$2" $'${bytes}'`;
+    const script = `exec serf query -rpc-addr="$1" "$2" "$3" $'${bytes}'`;
     const { success, stdout, stderr } = await new Deno.Command("bash", {
-      args: ["-c", script, "bash", this.rpc, name],
+      args: ["-c", script, "bash", this.rpc, ANSWER_FLAG, name],
     }).output();
     const output = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
     if (!success) throw new Error(`Cannot run "serf query ${name}": ${output}`);
