@@ -64,7 +64,8 @@ Deno.test("five agents that fall, are cut off and come back", async (test) => {
     const [shims, pid] = [n3.shimPids(ids[2]), n3.containerdPid];
     await killAndWait(pid);
     await load.until(30);
-    await cluster.until("containerd is back", () => n3.containerdPid !== pid);
+    // It has a pid before it answers.
+    await cluster.until("containerd is back", async () => n3.containerdPid !== pid && await n3.isReady());
     await n1.ok("exec", ids[2], "true");
     await load.until(30);
     assert.deepEqual((await load.end()).failures, []);

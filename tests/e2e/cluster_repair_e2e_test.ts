@@ -29,6 +29,14 @@ Deno.test("rule 3 and 4: a dead node's workload is started once elsewhere, with 
   for (const name of ["n1", "n2"]) await n1.ok("uncordon", name);
   await cluster.until("n1 knows it", async () => (await findOn(n1, id))?.node === "n3");
   const before = (await findOn(n1, id))!;
+  // Its secrets are in no state that is gossiped: who may have to start it is given its request.
+  for (const agent of [n1, n2]) {
+    await cluster.until(`${agent.name} has its request in trust`, async () => {
+      return /^hypercore_cluster_size\{kind="trusted"\} 1$/m.test(
+        await agent.curl("http://127.0.0.1:8001/metrics"),
+      );
+    });
+  }
 
   await cluster.lan.cut([2], [0, 1]);
   await cluster.until("it runs elsewhere", async () => {

@@ -32,6 +32,11 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     );
   const gone = (id: string) =>
     everywhere(`${id} is gone`, async (agent) => await findOn(agent, id) === undefined);
+  const known = (id: string) =>
+    everywhere(`${id} is known`, async (agent) => await findOn(agent, id) !== undefined);
+  /** Once all agree where it is, any of them can be told what to do with it next. */
+  const knownOn = (node: string) =>
+    everywhere(`it is on ${node}`, async (agent) => (await findOn(agent, web))?.node === node);
   let web = "";
 
   await step(test, "rule 6: constraints, spread and --node say where a workload goes", async () => {
@@ -41,7 +46,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
     assert.equal(await nodeOf("--constraint", "zone!=a", "--constraint", "disk=~^s"), "n3");
     assert.equal(await nodeOf("--node", "n2"), "n2");
     web = await n1.spawn("--image", "test/web:1", "--ports", "8080:8080", "--name", "web", "--node", "n3");
-    await everywhere("it is known", async (agent) => await findOn(agent, web) !== undefined);
+    await known(web);
     assert.notEqual(await nodeOf("--spread", "zone"), "n3");
   });
 
@@ -71,9 +76,9 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
   await step(test, "a request id that comes again on another node is answered, not done twice", async () => {
     const args = ["spawn", "--json", "--image", "test/web:1", "--request-id", "order-17"];
     const first = JSON.parse(await n1.ok(...args, "--node", "n2"));
-    await cluster.until("n3 knows it", async () => await findOn(n3, first.id) !== undefined);
+    await known(first.id);
     assert.deepEqual(JSON.parse(await n3.ok(...args)), first);
-    assert.equal((await listOn(n1)).length, 2);
+    for (const agent of agents) assert.equal((await listOn(agent)).length, 2);
     await n3.ok("stop", first.id, "--grace", "0");
     await gone(first.id);
   });
@@ -119,14 +124,19 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         ...args,
         "while read -r line; do echo got $line; [ $line = end ] && exit 3; done",
       );
-      await cluster.until("n2 knows it", async () => await findOn(n2, id) !== undefined);
+      await known(id);
       const follower = n2.spawnCli(["logs", "-f", id]);
+      let followed = "";
+      const following = (async () => {
+        for await (const text of follower.stdout.pipeThrough(new TextDecoderStream())) followed += text;
+      })();
       const attached = await n1.cli(["attach", id], { stdin: "one\nend\n" });
       assert.match(attached.out, /got one\ngot end/);
       assert.equal(attached.code, 3);
+      await cluster.until("the follower is at work", () => followed.includes("got end\n"));
       await n2.ok("stop", id);
-      const followed = await follower.output();
-      assert.match(new TextDecoder().decode(followed.stdout), /^got one\ngot end\n/);
+      await Promise.all([following, follower.status, follower.stderr.cancel()]);
+      assert.match(followed, /^got one\ngot end\n/);
       await gone(id);
     },
   );
@@ -277,12 +287,12 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
           { id: web, step: "stopping", node: from, detail: "" },
           { id: web, step: "moved", node, detail: "" },
         ]);
+        await knownOn(node);
         await load.until(30);
       }
       const { answered, failures } = await load.end();
       assert.deepEqual(failures, []);
       assert(answered >= 120);
-      assert.equal((await findOn(n1, web))?.node, "n3");
       const before = await n3.inventory();
       assert.deepEqual(before.containers, [web]);
     },
@@ -368,6 +378,7 @@ Deno.test("workloads of three agents that are one cluster", async (test) => {
         async (agent) => !(await agent.ok("members")).includes("cordoned"),
       );
       await n1.ok("move", "web", "--to", "n3");
+      await knownOn("n3");
     },
   );
 

@@ -11,11 +11,16 @@ done
 rm -f "$1" "$1.body"
 `;
 
+/** The first of so many more answers of a host may be to a request that was under way. */
+const SEEN_ANEW = 2;
+
 /** Requests to workloads through the proxies of hosts, on and on. */
 export class Load implements AsyncDisposable {
   readonly #children: Deno.ChildProcess[] = [];
   readonly #done: Promise<void>[] = [];
   readonly #stops: string[] = [];
+  /** Answers that came at each host, failures among them. */
+  readonly #counts = new Map<string, number>();
   #answered = 0;
   readonly #failures: string[] = [];
   /** What came at each host, in order; the same again and again once. */
@@ -33,14 +38,18 @@ export class Load implements AsyncDisposable {
       });
       this.#stops.push(stop);
       this.#children.push(child);
+      this.#counts.set(host.name, 0);
       this.#done.push(this.#read(host.name, child));
     }
   }
 
-  /** Waits until so many more answers have come. */
+  /** Waits until so many more answers have come, and at each host some whose requests were sent after this call. */
   async until(more: number): Promise<void> {
-    const wanted = this.#answered + this.#failures.length + more;
-    await until(`${more} more answers`, () => this.#answered + this.#failures.length >= wanted);
+    const before = new Map(this.#counts);
+    await until(`${more} more answers`, () => {
+      const news = [...this.#counts].map(([host, count]) => count - before.get(host)!);
+      return news.reduce((sum, each) => sum + each, 0) >= more && news.every((each) => each >= SEEN_ANEW);
+    });
   }
 
   /** Ends it; what came, also as each host's answers in order, the same again and again once. */
@@ -62,6 +71,7 @@ export class Load implements AsyncDisposable {
     for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
       const lines = (rest + text).split("\n");
       rest = lines.pop()!;
+      this.#counts.set(host, this.#counts.get(host)! + lines.length);
       for (const line of lines) {
         const answer = line.replace(/ after \d+ ms.*/, "").trim();
         if (answer !== phases.at(-1)) phases.push(answer);

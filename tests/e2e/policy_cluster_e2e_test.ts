@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { busyboxImage } from "../support/images.ts";
-import { LiveCluster, step } from "./live_cluster.ts";
+import { findOn, LiveCluster, step } from "./live_cluster.ts";
 import type { LiveAgent } from "./live_agent.ts";
 
 const image = busyboxImage();
@@ -74,6 +74,22 @@ async function placed(
   }
 }
 
+/** What explain says of n3, once that is as expected: what was lost on the way counts for a while. */
+async function verdictOnFar(
+  agent: LiveAgent,
+  policy: string,
+  isExpected: (verdict: Verdict) => boolean,
+): Promise<Verdict> {
+  const endMs = performance.now() + MEASURING_MS;
+  for (;;) {
+    const verdicts = await explain(agent, policy);
+    const far = verdicts.find(({ name }) => name === "n3");
+    if (far !== undefined && isExpected(far)) return far;
+    if (performance.now() > endMs) throw new Error(`n3 is not judged so: ${JSON.stringify(verdicts)}`);
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+}
+
 const metric = (text: string, pattern: string) =>
   Number(new RegExp(`^${pattern} (\\S+)$`, "m").exec(text)?.[1] ?? 0);
 const metricsOf = (agent: LiveAgent) => agent.curl("http://127.0.0.1:8001/metrics");
@@ -100,7 +116,9 @@ Deno.test("three nodes of different price, record and distance: each example pol
       on: "n1",
       says: (said) => said.some((row) => row.startsWith("n3 rules.max_latency_ms")),
     });
-    const far = (await explain(n1, example("low-latency"))).find(({ name }) => name === "n3")!;
+    const far = await verdictOnFar(n1, example("low-latency"), ({ violations }) => {
+      return violations[0]?.rule === "rules.max_latency_ms";
+    });
     const [, ms] = /^latency is ([\d.]+) ms, at most 80 ms is allowed$/.exec(far.violations[0].reason)!;
     assert.ok(Number(ms) >= 2 * FAR.delayMs, ms);
   });
@@ -143,6 +161,7 @@ Deno.test("three nodes of different price, record and distance: each example pol
       });
       const { stdout: rules } = await n2.host.run("nft", "list", "ruleset");
       assert.match(rules, /tcp dport \{ 53, 443 \}/);
+      await cluster.until("n1 knows it", async () => await findOn(n1, id) !== undefined);
       await n1.ok("stop", id, "--grace", "0");
     },
   );
@@ -155,11 +174,10 @@ Deno.test("three nodes of different price, record and distance: each example pol
         on: "n2",
         says: (said) => has(said, "n1 yes") && has(said, "n3 yes"),
       });
-      const far = (await explain(n1, example("permissive"))).find(({ name }) => name === "n3")!;
-      assert.deepEqual(far.violations.map(({ rule, advisory }) => [rule, advisory]), [[
-        "rules.max_latency_ms",
-        true,
-      ]]);
+      const far = await verdictOnFar(n1, example("permissive"), ({ violations }) => {
+        return violations.map(({ rule }) => rule).join() === "rules.max_latency_ms";
+      });
+      assert.equal(far.violations[0].advisory, true);
       const id = await n1.spawn(
         "--image",
         TAGGED,
