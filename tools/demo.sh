@@ -134,6 +134,7 @@ wait_ready() {
 
 sees() { [ "$(hc "$1" members --json --status alive | grep -c '"name"')" = "$2" ]; }
 runs_on() { hc "$1" list --json | tr -d ' \n' | grep -q "\"node\":\"$2\",\"status\":\"running\""; }
+is_gone() { local listed; listed=$(hc "$1" list --json) && ! grep -q "\"name\": \"$name\"" <<<"$listed"; }
 page() { curl -fsS --max-time 5 -H "Host: $workload.localhost" "http://$net.$1:$port/"; }
 is_page() { page "$1" | grep -q "Hello from a container"; }
 
@@ -191,6 +192,7 @@ start() {
 
   say "hypercore spawn, asked of node n1; the cluster chooses where it runs"
   hc 1 stop "$name" >/dev/null 2>&1 || true # of an earlier run
+  wait_for "node n1 knows that the name is free" is_gone 1
   run hc 1 spawn --name "$name" --image-ref "$image" --ports "$port:8080" >"$work/spawned"
   cat "$work/spawned"
   workload=$(sed -n '/^[0-9a-f]\{12\}$/p' "$work/spawned" | head -n 1)

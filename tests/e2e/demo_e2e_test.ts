@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TestHost } from "../support/host.ts";
+import { until } from "./live_agent.ts";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
@@ -125,7 +126,9 @@ Deno.test("make demo twice, the command line on it, and demo-stop that leaves no
   });
   await t.step("stop removes it, and a second stop says that it is not there", async () => {
     assert.equal((await demo.hc(2, "stop", "demo")).code, 0);
-    assert.deepEqual(JSON.parse((await demo.hc(2, "list", "--json")).out), []);
+    await until("node 2 has heard of it", async () => {
+      return JSON.parse((await demo.hc(2, "list", "--json")).out).length === 0;
+    });
     assert.equal((await demo.hc(2, "stop", "demo")).code, 1);
   });
   await t.step("make demo-stop leaves nothing behind, also the second time", async () => {
