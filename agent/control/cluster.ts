@@ -143,7 +143,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         fetch: async (to, id) => (await peer(to).fetchRequest({ id }, { timeoutMs: PEER_CALL_MS })).request,
       }),
     });
-    const placer = new Placer({
+    const placer: Placer = new Placer({
       self: { id: nodeId, name: nodeName },
       local,
       membership,
@@ -153,11 +153,12 @@ export class Cluster implements ClusterServices, AsyncDisposable {
       named: (name) => view.named(name),
       judge: (request, options) => policies.judge(request, options),
       observe: (id, deed) => trust.note(id, deed),
+      catchUp: (id) => effects.catchUp(id),
       mode: "ranked",
       random: systemRandom(),
       newId: parts.newId,
     });
-    const effects = this.#effects = new Effects({
+    const effects: Effects = this.#effects = new Effects({
       core,
       driver: () => this.#driver,
       membership,
@@ -192,6 +193,7 @@ export class Cluster implements ClusterServices, AsyncDisposable {
         return member && isOriginal(member) ? member : undefined;
       },
       locateLog: (idOrName) => logs.locate(idOrName),
+      catchUp: (id) => effects.catchUp(id),
       bury: (id, generation) => this.#driver.input((nowMs) => core.tombstone(nowMs, { id, generation })),
     });
     const localWorkloads = new WorkloadApi({ api: localCalls, manager, engine }).service();

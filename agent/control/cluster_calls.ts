@@ -29,6 +29,8 @@ export interface ClusterWideParts {
   originalNode(nodeId: string): ClusterMember | undefined;
   originals: Pick<OriginalNodes, "stop">;
   locateLog(idOrName: string): Promise<Location>;
+  /** Learns the present state of a node, as far as it can be had soon; never rejects. */
+  catchUp(nodeId: string): Promise<void>;
   /** Lays down that a workload was stopped for good, for every node to know. */
   bury(id: string, generation: bigint): void;
 }
@@ -47,7 +49,7 @@ export class ClusterWideCalls implements ClusterCalls {
 
   /** Where the owner cannot be reached, the tombstone alone is laid: the owner ends its copy when it is back. */
   async stop(idOrName: string, options: { graceMs?: number } = {}): Promise<Node> {
-    const { local, view, client, bury, originals, originalNode } = this.#parts;
+    const { local, view, client, bury, originals, originalNode, catchUp } = this.#parts;
     const { isSelf, isLive, nodeId, nodeName, workload: { id, generation } } = view.find(idOrName);
     if (isSelf) return await local.stop(id, options);
     if (!isLive) {
@@ -58,7 +60,9 @@ export class ClusterWideCalls implements ClusterCalls {
     if (original !== undefined) return await originals.stop(original, id);
     const timeoutMs = PEER_CALL_MS + (options.graceMs ?? DEFAULT_GRACE_MS);
     try {
-      return await client(ClusterService, nodeId).stop({ id, graceMs: options.graceMs }, { timeoutMs });
+      const node = await client(ClusterService, nodeId).stop({ id, graceMs: options.graceMs }, { timeoutMs });
+      await catchUp(nodeId);
+      return node;
     } catch (error) {
       if (!isUnreachable(error)) throw error;
       bury(id, generation);

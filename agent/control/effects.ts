@@ -15,6 +15,9 @@ import type { Placer } from "./placer.ts";
 /** Longest time for all states of a large cluster, milliseconds. */
 const FETCH_ALL_MS = 60_000;
 
+/** How long a call's answer waits for the state of the node on which it did something, milliseconds. */
+const CATCH_UP_MS = 2_000;
+
 /** What the effects of a core are done with. */
 export interface EffectParts {
   core: ClusterCore;
@@ -76,6 +79,18 @@ export class Effects {
         log.info("cluster", { node: nodeName(effect.nodeId), note: effect.text });
         return events.emit(nodeName(effect.nodeId), { case: "note", value: effect.text });
     }
+  }
+
+  /**
+   * Learns the present state of another node, on which something was just done for a caller: what he did he shall find done
+   * when he looks here. Where it does not come in time, gossip tells of it.
+   */
+  async catchUp(nodeId: string): Promise<void> {
+    const { core, peer, signal } = this.#parts;
+    const { incarnation, version } = core.root(nodeId) ?? {};
+    const request = create(FetchStateRequestSchema, { incarnation, version });
+    const answer = await peer(nodeId).fetchState(request, { signal, timeoutMs: CATCH_UP_MS }).catch(() => {});
+    if (answer !== undefined) this.#report((nowMs) => core.fetched(nowMs, nodeId, answer));
   }
 
   async #fetch({ nodeId, since }: ClusterEffect & { kind: "fetch" }): Promise<void> {

@@ -44,6 +44,8 @@ export interface PlacerParts {
   local: LocalNode;
   membership: Membership;
   peer(nodeId: string): Client<typeof PeerService>;
+  /** Learns the present state of a node, as far as it can be had soon; never rejects. */
+  catchUp?(nodeId: string): Promise<void>;
   /** Facts of every node, for the choice. */
   candidates(request: VmSpawnRequest): Candidate[];
   /** Where a workload of this id is already. */
@@ -108,7 +110,9 @@ export class Placer {
       );
     }
     if (request.dryRun) return (await this.choose(request, options)).response;
-    return (await this.place(request, { ...options, id })).response;
+    const { nodeId, response } = await this.place(request, { ...options, id });
+    if (nodeId !== this.#parts.self.id) await this.#parts.catchUp?.(nodeId);
+    return response;
   }
 
   /** Only says which node would take it. */

@@ -7,7 +7,7 @@ import { cpuMs, wrk } from "./support/measure.ts";
 import { type Peer, start, startNginxNode, startUpstream } from "./support/proxy_peers.ts";
 import { median } from "./support/stats.ts";
 
-/** How much effort {@linkcode hopBench} makes; the defaults take about a minute. */
+/** How much effort {@linkcode hopBench} makes; the defaults take about two minutes. */
 export interface HopBenchOptions {
   /** Turns of either way in every case. */
   rounds?: number;
@@ -19,11 +19,13 @@ export interface HopBenchOptions {
   onProgress?: (line: string) => void;
 }
 
-const FILES = { small: 100, large: 1 << 20 };
+const FILES = { small: 100, medium: 20 * 1024, large: 1 << 20 };
 const CASES = [
   { title: "100 B", scheme: "http", path: "/small" },
+  { title: "20 KB", scheme: "http", path: "/medium" },
   { title: "1 MiB", scheme: "http", path: "/large" },
   { title: "100 B, TLS", scheme: "https", path: "/small" },
+  { title: "20 KB, TLS", scheme: "https", path: "/medium" },
   { title: "1 MiB, TLS", scheme: "https", path: "/large" },
 ] as const;
 const CONNECTIONS = 64;
