@@ -58,6 +58,8 @@ async function moveLength(
 ): Promise<void> {
   let left = bytes;
   try {
+    // What came with the head may be but the first record of it.
+    if (source.buffered > 0 && left > source.buffered) await source.fillReady();
     while (left > 0) {
       if (source.buffered === 0) {
         await sink.flush();
