@@ -133,7 +133,6 @@ wait_ready() {
 }
 
 sees() { [ "$(hc "$1" members --json --status alive | grep -c '"name"')" = "$2" ]; }
-runs_on() { hc "$1" list --json | tr -d ' \n' | grep -q "\"node\":\"$2\",\"status\":\"running\""; }
 is_gone() { local listed; listed=$(hc "$1" list --json) && ! grep -q "\"name\": \"$name\"" <<<"$listed"; }
 page() { curl -fsS --max-time 5 -H "Host: $workload.localhost" "http://$net.$1:$port/"; }
 is_page() { page "$1" | grep -q "Hello from a container"; }

@@ -12,6 +12,8 @@ const MAX_WORKERS = 64;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 10_000;
 const STABLE_AFTER_MS = 60_000;
+/** Longest wait for other proxies of the machine that renew their certificates, milliseconds. */
+const LOCK_WAIT_MS = 10_000;
 const MIGRATE_SETTING = "/proc/sys/net/ipv4/tcp_migrate_req";
 
 /** Starts the proxy: its workers run, no port is open yet. Throws an Error when the certificate cannot be used. */
@@ -217,11 +219,14 @@ class Supervisor implements Proxy {
   /**
    * Every worker opens new listeners beside the old ones, then closes the old. With tcp_migrate_req the kernel moves
    * what the old ones have not accepted yet to the new ones; without, it would reset it. One proxy of a machine at a time: another
-   * would take the setting back too early.
+   * would take the setting back too early. But anybody may hold that lock, so that it is not waited for without end.
    */
   async #renewCertificate(): Promise<void> {
     using setting = await Deno.open(MIGRATE_SETTING).catch(() => undefined); // of which is told below
-    await setting?.lock(true);
+    const { promise: late, resolve: giveUp } = Promise.withResolvers<void>();
+    const timer = setTimeout(giveUp, LOCK_WAIT_MS);
+    await Promise.race([setting?.lock(true), late]);
+    clearTimeout(timer);
     const before = await this.#setMigration("1\n");
     try {
       await this.#send();
