@@ -5,6 +5,8 @@ import type { WorkerContext } from "./context.ts";
 import { Counters } from "./counters.ts";
 import { Deadlines } from "./deadlines.ts";
 import { HopDialer } from "./hop/dialer.ts";
+import { WindowBudget } from "./hop/mux/windows.ts";
+import { HopSessions } from "./hop/sessions.ts";
 import { StaleRoutes } from "./hop/stale_routes.ts";
 import { Http1Connection } from "./http1_connection.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
@@ -117,13 +119,15 @@ function relay(): Relay {
     }
   }
   const counters = new Counters();
+  const dialer = new HopDialer(), budget = new WindowBudget();
+  const hops = new HopSessions({ dialer, limits, buffers, deadlines, budget, now });
   const context: WorkerContext = {
     limits,
     buffers,
     deadlines,
     counters,
     closer: new Closer({ deadlines, limits, counters }),
-    upstreams: new FakeUpstreams({ limits, buffers, deadlines, dialer: new HopDialer() }),
+    upstreams: new FakeUpstreams({ limits, buffers, deadlines, hops }),
     stale: new StaleRoutes({ waitMs: 0, maxWaits: 0, now, report: () => {} }),
     routes: new RouteTable([{
       id: "app",

@@ -1,4 +1,5 @@
-import { isSecure } from "./conn.ts";
+import { type Conn, isSecure } from "./conn.ts";
+import { MuxStream } from "./hop/mux/stream.ts";
 import type { Counters } from "./counters.ts";
 import type { Deadlines, Watched } from "./deadlines.ts";
 import type { ProxyLimits } from "./limits.ts";
@@ -37,7 +38,8 @@ export class Closer implements Watched {
   constructor(private readonly options: CloserOptions) {}
 
   /** Closes when all that was written, and `last`, is with the system, and after `lingerTimeoutMs` at the latest. */
-  end(conn: Deno.Conn, last?: Uint8Array): void {
+  end(conn: Deno.Conn | MuxStream, last?: Uint8Array): void {
+    if (conn instanceof MuxStream) return conn.end();
     if (!isSecure(conn) && last === undefined) return closeQuietly(conn);
     const { deadlines, limits } = this.options;
     if (this.#ending.size >= MAX_ENDING) this.#ending.values().next().value?.onDeadline();
@@ -56,8 +58,8 @@ export class Closer implements Watched {
   }
 
   /** Closes whatever the client does: plain ones at once, TLS within a sweep of the deadlines. */
-  cut(conn: Deno.Conn): void {
-    if (!isSecure(conn) || this.#isBlind) return closeQuietly(conn);
+  cut(conn: Deno.Conn | MuxStream): void {
+    if (conn instanceof MuxStream || !isSecure(conn) || this.#isBlind) return closeQuietly(conn);
     this.options.counters.cut++;
     this.#doomed.set(endpointsOf(conn), conn);
     if (this.#doomed.size >= MAX_COLLECTED) return this.#cutAll();
@@ -142,7 +144,7 @@ export class Closer implements Watched {
   }
 }
 
-async function finish(conn: Deno.Conn, last: Uint8Array | undefined): Promise<void> {
+async function finish(conn: Conn, last: Uint8Array | undefined): Promise<void> {
   try {
     if (last !== undefined) await writeAll(conn, last);
     await conn.closeWrite();

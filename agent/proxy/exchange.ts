@@ -137,7 +137,7 @@ export class Exchange {
           this.#timedOut = this.#isElsewhere = false;
           throw new HttpError(this.sent ? 504 : 408, this.#timeoutReason(), options);
         }
-        if (isSilent && connection.reused && canRetry) continue;
+        if (isSilent && canRetry && connection.isStale(error)) continue;
         if (error instanceof HttpError) throw error.status === 502 ? error : malformed(error);
         const options = { cause: error, unsent: isSilent && canRetry };
         throw new HttpError(502, "the workload closed the connection before it answered", options);

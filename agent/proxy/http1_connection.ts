@@ -6,6 +6,7 @@ import { Exchange } from "./exchange.ts";
 import { CR, putBytes, splice } from "./http1/bytes.ts";
 import { RequestHead, ResponseHead } from "./http1/head.ts";
 import { REWRITE_SLACK_BYTES, rewriteRequest, rewriteResponse } from "./http1/rewrite.ts";
+import type { MuxStream } from "./hop/mux/stream.ts";
 import { Http1Router } from "./http1_router.ts";
 import { HttpError } from "./http_error.ts";
 import { ChunkingSink, ConnectionSink, type ContentSink, writeAll } from "./sink.ts";
@@ -46,7 +47,7 @@ export class Http1Connection implements Watched {
   readonly #router: Http1Router;
 
   constructor(
-    private readonly conn: Deno.Conn,
+    private readonly conn: Deno.Conn | MuxStream,
     private readonly source: Source,
     options: { context: WorkerContext; client: ClientInfo },
   ) {
@@ -258,16 +259,21 @@ export class Http1Connection implements Watched {
   readonly #onClientFailed = () => this.#end();
 
   readonly #passInterim = async (response: ResponseHead, buffer: Uint8Array): Promise<void> => {
-    if (this.#request.minor === 0) return;
-    const sink = new ConnectionSink(this.conn, this.#context.buffers, responseRoom(this.#exchange!));
+    if (this.#request.minor !== 0) await this.#sendHead(response, buffer, "");
+  };
+
+  /** Sends a head that nothing follows, or nothing of HTTP. */
+  async #sendHead(response: ResponseHead, buffer: Uint8Array, connection: "" | "Upgrade"): Promise<void> {
+    const most = this.#exchange!.connection!.source.buffered + REWRITE_SLACK_BYTES;
+    const sink = new ConnectionSink(this.conn, this.#context.buffers, most);
     try {
-      sink.filled = rewriteResponse(sink.buffer, buffer, response, { framing: "none", connection: "" });
+      sink.filled = rewriteResponse(sink.buffer, buffer, response, { framing: "none", connection });
       this.#context.counters.bytesOut += sink.filled;
       await sink.flush();
     } finally {
       sink.release();
     }
-  };
+  }
 
   /** Relays the response; returns whether the client connection can go on. */
   async #relayResponse(exchange: Exchange, headEnd: number): Promise<boolean> {
@@ -336,20 +342,7 @@ export class Http1Connection implements Watched {
     const { conn, source } = exchange.connection!;
     this.#status = 101;
     this.#phase = "body";
-    const sink = new ConnectionSink(
-      this.conn,
-      this.#context.buffers,
-      headEnd - source.start + REWRITE_SLACK_BYTES,
-    );
-    try {
-      sink.filled = rewriteResponse(sink.buffer, source.buffer, this.#response, {
-        framing: "none",
-        connection: "Upgrade",
-      });
-      await sink.flush();
-    } finally {
-      sink.release();
-    }
+    await this.#sendHead(this.#response, source.buffer, "Upgrade");
     source.start = headEnd;
     const touch = () => this.deadlineMs = deadlines.nowMs + limits.upgradeIdleTimeoutMs;
     touch();
@@ -443,8 +436,4 @@ export class Http1Connection implements Watched {
       // The client is gone already.
     }
   }
-}
-
-function responseRoom(exchange: Exchange): number {
-  return (exchange.connection?.source.buffered ?? 0) + REWRITE_SLACK_BYTES;
 }

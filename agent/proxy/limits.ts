@@ -41,6 +41,8 @@ export interface ProxyLimits {
   maxHopConnections: number;
   /** Of these, those that have not yet proved that they are members; beyond it one of them gives way. */
   maxHopOpenings: number;
+  /** Silence after which another node's proxy that was asked whether it is there is given up, and with it all that is in flight. */
+  hopSilenceMs: number;
   /** How long a request whose route proved stale waits for another: 502 or 503. */
   staleRouteWaitMs: number;
   /** Requests of one worker that wait so at a time; more are answered at once. */
@@ -87,6 +89,7 @@ export const DEFAULT_LIMITS: Readonly<ProxyLimits> = {
   upstreamIdleTimeoutMs: 30_000,
   maxHopConnections: 8192,
   maxHopOpenings: 4096,
+  hopSilenceMs: 20_000,
   staleRouteWaitMs: 2_000,
   maxStaleWaits: 1024,
   elsewhereGraceMs: 2_000,

@@ -1,5 +1,6 @@
 import { latin1Bytes } from "./http1/bytes.ts";
 import type { BufferPool } from "./buffers.ts";
+import type { Conn } from "./conn.ts";
 
 /** Where content goes. Methods return a promise only when the caller has to wait for the receiver. */
 export interface ContentSink {
@@ -25,7 +26,7 @@ export class ConnectionSink implements ContentSink {
   /** A write has failed: the receiver is gone. */
   failed = false;
 
-  constructor(private readonly conn: Deno.Conn, private readonly pool: BufferPool, minBytes: number) {
+  constructor(private readonly conn: Conn, private readonly pool: BufferPool, minBytes: number) {
     const buffer = pool.takeSmall();
     this.buffer = buffer.length >= minBytes ? buffer : new Uint8Array(minBytes);
     if (this.buffer !== buffer) pool.give(buffer);
@@ -102,7 +103,7 @@ export class ChunkingSink implements ContentSink {
 }
 
 /** Writes all of `bytes`. */
-export async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
+export async function writeAll(conn: Conn, bytes: Uint8Array): Promise<void> {
   let written = await conn.write(bytes);
   while (written < bytes.length) written += await conn.write(bytes.subarray(written));
 }

@@ -1,5 +1,5 @@
 import type { BufferPool } from "./buffers.ts";
-import { isSecure } from "./conn.ts";
+import { type Conn, isSecure } from "./conn.ts";
 import { CR, LF } from "./http1/bytes.ts";
 import { findHeadEnd, HEAD_INCOMPLETE } from "./http1/head.ts";
 import { HttpError } from "./http_error.ts";
@@ -26,7 +26,7 @@ export class Source {
   #pending?: Promise<number>;
   #released = false;
 
-  constructor(private readonly conn: Deno.Conn, private readonly pool: BufferPool) {
+  constructor(private readonly conn: Conn, private readonly pool: BufferPool) {
     this.buffer = pool.takeSmall();
     this.#isSecure = isSecure(conn);
   }

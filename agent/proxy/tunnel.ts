@@ -1,9 +1,10 @@
 import { LARGE_BUFFER_BYTES, SMALL_BUFFER_BYTES } from "./buffers.ts";
+import type { Conn } from "./conn.ts";
 import { writeAll } from "./sink.ts";
 import type { Source } from "./source.ts";
 
 export interface TunnelEnd {
-  conn: Deno.Conn;
+  conn: Conn;
   source: Source;
 }
 
@@ -22,7 +23,7 @@ export async function tunnel(
   ]);
 }
 
-async function pump(source: Source, to: Deno.Conn, onBytes: (bytes: number) => void): Promise<void> {
+async function pump(source: Source, to: Conn, onBytes: (bytes: number) => void): Promise<void> {
   for (;;) {
     if (source.buffered === 0) {
       const added = await source.fill();

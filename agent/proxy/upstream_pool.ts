@@ -1,16 +1,19 @@
 import type { BufferPool } from "./buffers.ts";
+import type { Conn } from "./conn.ts";
 import type { Deadlines, Watched } from "./deadlines.ts";
 import { HttpError } from "./http_error.ts";
-import { ClaimRefused, type HopDialer } from "./hop/dialer.ts";
+import { ClaimRefused } from "./hop/dialer.ts";
+import { type HopSessions, keyOfPeer } from "./hop/sessions.ts";
+import { MuxStream, SessionLost } from "./hop/mux/stream.ts";
 import type { ProxyLimits } from "./limits.ts";
-import type { Upstream } from "./mod.ts";
+import type { PeerUpstream, Upstream } from "./mod.ts";
 import { Source } from "./source.ts";
 
 export interface UpstreamPoolOptions {
   limits: ProxyLimits;
   buffers: BufferPool;
   deadlines: Deadlines;
-  dialer: HopDialer;
+  hops: HopSessions;
 }
 
 /** Everything known of one upstream address. */
@@ -30,7 +33,7 @@ export class UpstreamConnection implements Watched {
   closed = false;
 
   constructor(
-    readonly conn: Deno.Conn,
+    readonly conn: Conn,
     readonly target: Target,
     private readonly pool: UpstreamPool,
     buffers: BufferPool,
@@ -47,6 +50,16 @@ export class UpstreamConnection implements Watched {
   readonly onIdleRead = (): void => {
     if (this.deadlineMs !== Infinity) this.close();
   };
+
+  /** Whether it is good for another request, as far as is known. */
+  get isReusable(): boolean {
+    return !(this.conn instanceof MuxStream) || this.conn.isReusable;
+  }
+
+  /** Whether this failure may be but that of a connection that had been of use, and went while nobody looked. */
+  isStale(failure: unknown): boolean {
+    return this.reused || (failure instanceof SessionLost && failure.wasKept);
+  }
 
   /**
    * Closes at once; a pending read or write of the connection rejects. What has been read stays, for an exchange that may be
@@ -76,12 +89,17 @@ export class UpstreamPool {
   readonly #targets = new Map<string, Target>();
   readonly #byUpstream = new WeakMap<Upstream, Target>();
 
-  constructor(private readonly options: UpstreamPoolOptions) {}
+  constructor(private readonly options: UpstreamPoolOptions) {
+    options.hops.onGoingAway = () => this.#closeUseless();
+  }
 
   /** A parked connection that is still alive, if there is one. */
   takeIdle(upstream: Upstream): UpstreamConnection | undefined {
-    const conn = this.#target(upstream).idle.pop();
+    const { idle } = this.#target(upstream);
+    while (idle.length > 0 && !idle[idle.length - 1].isReusable) idle[idle.length - 1].close();
+    const conn = idle.pop();
     if (conn) {
+      if (conn.conn instanceof MuxStream) conn.conn.state.session.askIfSilent();
       conn.reused = true;
       conn.deadlineMs = Infinity;
     }
@@ -129,14 +147,18 @@ export class UpstreamPool {
 
   /** Forgets every upstream but these: idle connections are closed, busy ones close when they are done. */
   retain(upstreams: Iterable<Upstream>): void {
-    const kept = new Set<Target>();
-    for (const upstream of upstreams) kept.add(this.#target(upstream));
+    const kept = new Set<Target>(), peers: PeerUpstream[] = [];
+    for (const upstream of upstreams) {
+      kept.add(this.#target(upstream));
+      if (upstream.kind === "peer") peers.push(upstream);
+    }
     for (const [key, target] of this.#targets) {
       if (kept.has(target)) continue;
       target.retired = true;
       this.#targets.delete(key);
       for (const conn of target.idle.slice()) conn.close();
     }
+    this.options.hops.retain(peers);
   }
 
   /** Takes a connection back. One with unread bytes, of a retired upstream, or one too many is closed. */
@@ -145,7 +167,7 @@ export class UpstreamPool {
     const { limits, deadlines } = this.options;
     if (conn.closed) return;
     if (
-      target.retired || source.buffered > 0 || source.ended || source.isReading ||
+      target.retired || !conn.isReusable || source.buffered > 0 || source.ended || source.isReading ||
       target.idle.length >= limits.maxIdleUpstreamConnections
     ) return conn.close();
     conn.deadlineMs = deadlines.nowMs + limits.upstreamIdleTimeoutMs;
@@ -161,8 +183,14 @@ export class UpstreamPool {
     if (at >= 0) conn.target.idle.splice(at, 1);
   }
 
-  async #dial(upstream: Upstream, signal: AbortSignal): Promise<Deno.Conn> {
-    if (upstream.kind === "peer") return await this.options.dialer.dial(upstream, signal);
+  #closeUseless(): void {
+    for (const { idle } of this.#targets.values()) {
+      for (const conn of idle.slice()) if (!conn.isReusable) conn.close();
+    }
+  }
+
+  async #dial(upstream: Upstream, signal: AbortSignal): Promise<Conn> {
+    if (upstream.kind === "peer") return await this.options.hops.open(upstream, signal);
     const { hostname, port } = upstream;
     const conn = await Deno.connect({ hostname, port, autoSelectFamily: false, signal });
     conn.setNoDelay(true);
@@ -182,6 +210,5 @@ export class UpstreamPool {
 
 /** Which upstreams are the same; one node's workloads share its connections. */
 export function keyOf(upstream: Upstream): string {
-  const { kind, hostname, port } = upstream;
-  return kind === "peer" ? `peer ${hostname} ${port} ${upstream.fingerprint}` : `${hostname} ${port}`;
+  return upstream.kind === "peer" ? keyOfPeer(upstream) : `${upstream.hostname} ${upstream.port}`;
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { freePort } from "../../tests/support/free_port.ts";
+import { WindowBudget } from "./hop/mux/windows.ts";
 import { HopListener } from "./hop/hop_listener.ts";
 import { makeNodeCertificate } from "./hop/test_node.ts";
 import { Listeners } from "./listeners.ts";
@@ -30,7 +31,7 @@ Deno.test("a worker waits for a port that is in use for another moment, of a rou
   const listeners = new Listeners({ ...UNUSED, http2: true, plainPorts: [], bindHosts: [HOST] });
   assert.deepEqual(await whileInUse(port, () => listeners.apply([port])), []);
   await listeners.stop(0);
-  const hops = new HopListener({ ...UNUSED, maxOpenings: 1 });
+  const hops = new HopListener({ ...UNUSED, maxOpenings: 1, budget: new WindowBudget() });
   const certificate = await makeNodeCertificate();
   const identity = { node: "node", certificate, secrets: [], bindHosts: [HOST], port: freePort() };
   await whileInUse(identity.port, () => hops.setIdentity(identity));

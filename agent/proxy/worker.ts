@@ -7,6 +7,8 @@ import { Deadlines } from "./deadlines.ts";
 import type { ProxyLimits } from "./limits.ts";
 import { HopDialer } from "./hop/dialer.ts";
 import { HopListener } from "./hop/hop_listener.ts";
+import { WindowBudget } from "./hop/mux/windows.ts";
+import { HopSessions } from "./hop/sessions.ts";
 import { StaleRoutes } from "./hop/stale_routes.ts";
 import { Listeners } from "./listeners.ts";
 import type { PortFailure } from "./mod.ts";
@@ -59,6 +61,8 @@ class ProxyWorker {
     const deadlines = new Deadlines({ sweepMs: sweepMs(limits), now });
     const counters = new Counters();
     const dialer = this.#dialer = new HopDialer();
+    const windows = new WindowBudget();
+    const hops = new HopSessions({ dialer, limits, buffers, deadlines, budget: windows, now });
     this.#baseDomain = baseDomain;
     this.#context = {
       limits,
@@ -66,7 +70,7 @@ class ProxyWorker {
       deadlines,
       closer: new Closer({ deadlines, limits, counters }),
       counters,
-      upstreams: new UpstreamPool({ limits, buffers, deadlines, dialer }),
+      upstreams: new UpstreamPool({ limits, buffers, deadlines, hops }),
       stale: new StaleRoutes({
         waitMs: limits.staleRouteWaitMs,
         maxWaits: limits.maxStaleWaits,
@@ -87,6 +91,7 @@ class ProxyWorker {
       context: this.#context,
       maxConnections: limits.maxHopConnections,
       maxOpenings: limits.maxHopOpenings,
+      budget: windows,
     });
   }
 

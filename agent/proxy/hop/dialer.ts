@@ -8,6 +8,7 @@ import {
   encodeClaim,
   GREETING_BYTES,
   HOP_ALPN,
+  HOP_MUX_ALPN,
   HOP_SERVER_NAME,
   parseFingerprint,
   parseGreeting,
@@ -29,10 +30,11 @@ export class HopDialer {
   }
 
   /**
-   * Connects, authenticates the node by its pinned certificate, then proves membership. Throws an Error that says why not,
+   * Connects, authenticates the node by its pinned certificate, then proves membership. `hasStreams`: the connection is for a
+   * session with many of them; otherwise for one request after the other. Throws an Error that says why not,
    * {@linkcode ClaimRefused} when the node's keys are others.
    */
-  async dial(peer: PeerUpstream, signal: AbortSignal): Promise<Deno.TlsConn> {
+  async dial(peer: PeerUpstream, signal: AbortSignal): Promise<{ conn: Deno.TlsConn; hasStreams: boolean }> {
     const identity = this.#identity;
     if (!identity) throw new Error("this node has no identity among proxies yet");
     const fingerprint = parseFingerprint(peer.fingerprint);
@@ -49,16 +51,17 @@ export class HopDialer {
       const secure = await Deno.startTls(tcp, {
         hostname: HOP_SERVER_NAME,
         caCerts: [certificate],
-        alpnProtocols: [HOP_ALPN],
+        alpnProtocols: [HOP_MUX_ALPN, HOP_ALPN],
       });
       conn = secure;
       signal.throwIfAborted();
-      if ((await secure.handshake()).alpnProtocol !== HOP_ALPN) {
+      const { alpnProtocol } = await secure.handshake();
+      if (alpnProtocol !== HOP_MUX_ALPN && alpnProtocol !== HOP_ALPN) {
         throw new Error("the node takes no hops there");
       }
       await claim(secure, identity, fingerprint);
       signal.throwIfAborted();
-      return secure;
+      return { conn: secure, hasStreams: alpnProtocol === HOP_MUX_ALPN };
     } catch (error) {
       closeQuietly(conn);
       signal.throwIfAborted();
@@ -77,7 +80,7 @@ export class HopDialer {
       host: hostname,
       port,
       servername: HOP_SERVER_NAME,
-      ALPNProtocols: [HOP_ALPN],
+      ALPNProtocols: [HOP_MUX_ALPN, HOP_ALPN],
       rejectUnauthorized: false, // compared below
     });
     try {

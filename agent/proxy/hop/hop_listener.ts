@@ -11,6 +11,8 @@ import type { WorkerContext } from "../context.ts";
 import { Http1Connection } from "../http1_connection.ts";
 import { listenTls } from "../no_delay.ts";
 import { closeQuietly, writeAll } from "../sink.ts";
+import { HopConnection, type StreamCount } from "./hop_connection.ts";
+import type { WindowBudget } from "./mux/windows.ts";
 import { Source } from "../source.ts";
 import { whenFree } from "../when_free.ts";
 import type { HopIdentity } from "./contract.ts";
@@ -23,15 +25,18 @@ import {
   encodeGreeting,
   fingerprintOf,
   HOP_ALPN,
+  HOP_MUX_ALPN,
   NONCE_BYTES,
 } from "./protocol.ts";
 
 export interface HopListenerOptions {
   context: WorkerContext;
-  /** Of this worker. */
+  /** Of this worker; as many streams as well. */
   maxConnections: number;
   /** Of these, those that have not yet proved membership. */
   maxOpenings: number;
+  /** What the windows of all sessions of this worker may grow by. */
+  budget: WindowBudget;
 }
 
 /** Takes the connections of other nodes' proxies: one worker's part of the hop port. */
@@ -42,9 +47,11 @@ export class HopListener {
   readonly #connections = new Map<Connection, string | undefined>();
 
   readonly #openings: Openings;
+  readonly #streams: StreamCount;
 
   constructor(private readonly options: HopListenerOptions) {
     this.#openings = new Openings(options.maxOpenings);
+    this.#streams = { open: 0, most: options.maxConnections };
   }
 
   /**
@@ -81,7 +88,13 @@ export class HopListener {
     const listeners: Deno.Listener<Deno.Conn>[] = [];
     try {
       for (const hostname of bindHosts) {
-        const options = { hostname, port, reusePort: true, ...certificate, alpnProtocols: [HOP_ALPN] };
+        const options = {
+          hostname,
+          port,
+          reusePort: true,
+          ...certificate,
+          alpnProtocols: [HOP_MUX_ALPN, HOP_ALPN],
+        };
         listeners.push(await whenFree(() => listenTls(options)));
       }
     } catch (error) {
@@ -92,7 +105,7 @@ export class HopListener {
   }
 
   async #serve(conn: Deno.Conn, fingerprint: string): Promise<void> {
-    const { context, maxConnections } = this.options;
+    const { context, maxConnections, budget } = this.options;
     if (this.#connections.size >= maxConnections) {
       context.counters.hopsRefused++;
       return context.closer.end(conn);
@@ -107,12 +120,14 @@ export class HopListener {
     let connection: Connection | undefined;
     try {
       const { alpnProtocol } = await (conn as Deno.TlsConn).handshake();
-      if (alpnProtocol !== HOP_ALPN) return;
+      if (alpnProtocol !== HOP_ALPN && alpnProtocol !== HOP_MUX_ALPN) return;
       const member = await this.#member(conn, source, fingerprint);
       if (!member || opening.isClosed) return;
       opened();
       const client = { address: "", hostPort: 0, secure: true, hop: { node: member.node } };
-      connection = new Http1Connection(conn, source, { context, client });
+      connection = alpnProtocol === HOP_ALPN
+        ? new Http1Connection(conn, source, { context, client })
+        : new HopConnection(conn, source, { context, client, budget, streams: this.#streams });
       this.#connections.set(connection, member.secret);
       opening.done();
       this.#connections.delete(opening);

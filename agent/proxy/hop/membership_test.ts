@@ -11,6 +11,7 @@ import {
   fingerprintOf,
   GREETING_BYTES,
   HOP_ALPN,
+  HOP_MUX_ALPN,
   HOP_SERVER_NAME,
   hopSecret,
   MAX_NODE_ID_BYTES,
@@ -120,6 +121,19 @@ Deno.test("one who says nothing is closed in the end, and a half claim is no cla
   for (const bytes of [0, 20]) {
     using dialled = await Dialled.open(node);
     assert.deepEqual(await dialled.answer(dialled.claim(node, KEY).subarray(0, bytes)), []);
+  }
+});
+
+Deno.test("a member that breaks the protocol of streams loses its connection, and nobody else any", async () => {
+  await using upstream = new TestUpstream(echo);
+  await using nodes = await pair(upstream);
+  const { b } = nodes;
+  for (const frame of [[1, 0], [0, 9], [0, 0, 0, 1, 0, 0, 0, 2]]) {
+    using dialled = await Dialled.open(b, [HOP_MUX_ALPN]);
+    // The session's first frame may come with the verdict.
+    assert.equal((await dialled.answer(dialled.claim(b, KEY)))[0], CLAIM_ACCEPTED);
+    await dialled.answer(Uint8Array.from({ length: 12 }, (_, i) => frame[i] ?? 0)); // to the end
+    assert.match(await exchangeRaw(nodes.port, LAST_GET), /^HTTP\/1\.1 200 /);
   }
 });
 

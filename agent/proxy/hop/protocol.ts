@@ -2,6 +2,8 @@ import { createHash, createHmac, hkdfSync, timingSafeEqual, X509Certificate } fr
 
 /** What both ends of a hop agree on in the TLS handshake (RFC 7301); the version of everything in this file. */
 export const HOP_ALPN = "hypercore-proxy/1";
+/** The same, but what follows the claim is a session with many streams; each is used as such a connection is. */
+export const HOP_MUX_ALPN = "hypercore-proxy/2";
 /**
  * The name every node's certificate must carry as a DNS subject alternative name. No public authority can issue it, so
  * that of all certificates only the pinned one passes.
