@@ -99,7 +99,7 @@ export class UpstreamPool {
     while (idle.length > 0 && !idle[idle.length - 1].isReusable) idle[idle.length - 1].close();
     const conn = idle.pop();
     if (conn) {
-      if (conn.conn instanceof MuxStream) conn.conn.state.session.askIfSilent();
+      if (conn.conn instanceof MuxStream) conn.conn.askIfSilent();
       conn.reused = true;
       conn.deadlineMs = Infinity;
     }

@@ -1,4 +1,5 @@
 import { type Connection, isPeerFailure } from "../accepting.ts";
+import type { Closer } from "../closer.ts";
 import type { ClientInfo, WorkerContext } from "../context.ts";
 import type { Watched } from "../deadlines.ts";
 import { Http1Connection } from "../http1_connection.ts";
@@ -68,7 +69,8 @@ export class HopConnection implements Connection, Watched {
 
   /**
    * Takes no more streams but those that are on their way; ends with the last one. The other side ends those that it does not use:
-   * it alone knows that no request is on its way. */
+   * it alone knows that no request is on its way.
+   */
   drain(): void {
     if (this.#isDraining) return;
     this.#isDraining = true;
@@ -78,17 +80,16 @@ export class HopConnection implements Connection, Watched {
 
   /** Closes at once. */
   close(): void {
-    this.#session.fail(new Error("the connection is being closed"));
+    this.#close((closer) => closer.cut(this.conn));
   }
 
   /** Idle for too long; or the end is due, and the other side has left something open. */
   onDeadline(): void {
-    if (this.#isDraining) {
-      for (const connection of this.#connections) connection.drain();
-      this.#isDue = true;
-    }
-    this.#endWhenOver(true);
+    if (!this.#isDraining) return this.drain();
+    this.#isDue = true;
+    for (const connection of this.#connections) connection.drain();
     this.#touch();
+    this.#endWhenOver();
   }
 
   #touch(): void {
@@ -99,28 +100,35 @@ export class HopConnection implements Connection, Watched {
 
   #onChange(): void {
     const { failure, isAcknowledged } = this.#session;
-    if (failure && !this.#isClosed) this.#close(false);
+    if (failure) this.#end();
     else if (isAcknowledged) this.#endSoon();
   }
 
   #endSoon(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#endWhenOver(this.#session.isAcknowledged);
+      this.#endWhenOver();
     }, SETTLE_MS);
   }
 
-  #endWhenOver(mayEnd: boolean): void {
-    if (mayEnd && this.isIdle && this.#session.isQuiet && !this.#isClosed) this.#close(true);
+  #endWhenOver(): void {
+    const { isAcknowledged, isQuiet } = this.#session;
+    if ((isAcknowledged || this.#isDue) && this.isIdle && isQuiet) this.#end();
   }
 
-  #close(isOver: boolean): void {
-    const { closer, deadlines } = this.options.context;
+  /** Closes when what was written is with the system. */
+  #end(): void {
+    this.#close((closer) => closer.end(this.conn));
+  }
+
+  /** Once. */
+  #close(how: (closer: Closer) => void): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    const { closer, deadlines } = this.options.context;
     clearTimeout(this.#timer);
     deadlines.remove(this);
-    if (isOver) closer.end(this.conn);
-    else closer.cut(this.conn);
+    how(closer);
     this.#session.fail(new Error("the connection has been closed"));
   }
 

@@ -10,7 +10,7 @@ import { MAX_STREAMS, MuxSession } from "./mux/session.ts";
 import type { MuxStream } from "./mux/stream.ts";
 import type { WindowBudget } from "./mux/windows.ts";
 
-/** Streams of the first session with a node before it gets company; of the second twice as many, and so on. */
+/** Streams of each session with a node, times the sessions there are, before one more is made. */
 export const STREAMS_BEFORE_NEXT = 64;
 
 /** Sessions that are made for one stream, as each was of no use by then. */

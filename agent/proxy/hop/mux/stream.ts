@@ -78,6 +78,11 @@ export class MuxStream implements Conn {
     return !session.isGoingAway && !session.isSuspect && !window.hasGrown;
   }
 
+  /** Before another request: whether somebody is there, where nothing has been heard for a while. */
+  askIfSilent(): void {
+    this.state.session.askIfSilent();
+  }
+
   /** The other side has said that it sends no more. */
   get isEnded(): boolean {
     return this.#isEnded;
